@@ -1,0 +1,3 @@
+"""rdock: containers for people without root."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,50 @@
+"""The C library and the system calls it does not wrap; every failure is an OSError.
+
+Only the standard library is used here, nothing of rdock: `linux/` knows the kernel and no container.
+os.unshare and os.setns come with Python 3.12; until that is the minimum, ctypes serves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+# PyDLL keeps the interpreter lock during the call, which a call that forks needs.
+locked_libc = ctypes.PyDLL(None, use_errno=True)
+
+# These numbers are from the table that all architectures share (asm-generic/unistd.h); x86_64 has
+# its own for calls older than 424.
+SYS_openat2 = 437
+SYS_open_tree = 428
+SYS_move_mount = 429
+SYS_mount_setattr = 442
+SYS_pidfd_send_signal = 424
+SYS_clone, SYS_seccomp, SYS_pivot_root, SYS_capset, SYS_capget = {
+    "x86_64": (56, 317, 155, 126, 125),
+    "aarch64": (220, 277, 41, 91, 90),
+    "riscv64": (220, 277, 41, 91, 90),
+}.get(os.uname().machine, (220, 277, 41, 91, 90))
+
+
+def fail(name: str | None = None) -> OSError:
+    """The OSError for the errno that the last foreign call left."""
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number), name)
+
+
+def check(result: int, name: str | None = None) -> int:
+    """Pass a result on, or raise the OSError with errno, its text and the name that was tried."""
+    if result < 0:
+        raise fail(name)
+    return result
+
+
+def syscall(number: int, *arguments: object, name: str | None = None) -> int:
+    """A raw system call. Pass pointers as bytes or ctypes objects, integers as int."""
+    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+    return check(_syscall(ctypes.c_long(number), *converted), name)
+
+
+_syscall = libc.syscall
+_syscall.restype = ctypes.c_long

@@ -1,0 +1,159 @@
+"""Every directory and file name that rdock owns; the only place that spells them.
+
+Follows the XDG base directory specification. Truth lives below the data directory; the runtime
+directory holds only what can be made again (sockets, mount points, the holder's record).
+Paths are plain strings: pathlib alone costs a fifth of the time a container needs to start.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from rdock.errors import SystemFailure, reason
+
+_home: dict[str, str] = {}
+
+
+def _base(variable: str, default: str) -> str:
+    """The directory named by an XDG variable; a relative value is ignored, as the specification asks."""
+    value = _home.get(variable)
+    if value is None:
+        value = os.environ.get(variable, "")
+        if not value.startswith("/"):
+            value = os.path.join(os.environ.get("HOME") or os.path.expanduser("~"), default)
+        value = _home[variable] = os.path.join(value, "rdock")
+    return value
+
+
+def data() -> str:
+    return _base("XDG_DATA_HOME", ".local/share")
+
+
+def config() -> str:
+    return _base("XDG_CONFIG_HOME", ".config")
+
+
+def cache() -> str:
+    return _base("XDG_CACHE_HOME", ".cache")
+
+
+def runtime() -> str:
+    """The private directory for sockets and mount points, gone at reboot.
+
+    Below XDG_RUNTIME_DIR if that is ours; else below /run/user/UID; else, as under cron, su or in CI,
+    a 0700 directory keyed by uid in /tmp. The directory of another user is never used.
+    """
+    value = _home.get("runtime")
+    if value is None:
+        uid = os.getuid()
+        for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
+            if base.startswith("/") and _is_private(base, uid):
+                value = os.path.join(base, "rdock")
+                break
+        else:
+            value = f"/tmp/rdock-{uid}"
+        _home["runtime"] = value
+    return value
+
+
+def settle() -> None:
+    """Work out all directories now: inside the user namespace the uid is another one."""
+    data(), config(), cache(), runtime()
+
+
+def _is_private(path: str, uid: int) -> bool:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == uid and os.access(path, os.W_OK)
+
+
+def make_private(path: str) -> str:
+    """Make a directory that only its owner can enter, or check that an existing one is just that.
+
+    Raises SystemFailure when it cannot be made, is not ours, or is open to others: the store holds
+    setuid files of images, which must not be reachable for other users (CVE-2021-41091).
+    """
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        try:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            found = os.lstat(path)
+        except OSError as e:
+            raise SystemFailure(f"cannot make directory {path}: {reason(e)}") from e
+    except OSError as e:
+        raise SystemFailure(f"cannot use directory {path}: {reason(e)}") from e
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise SystemFailure(f"cannot use {path}: not a directory of this user")
+    if found.st_mode & 0o077:
+        raise SystemFailure(f"cannot use {path}: other users can enter it", hint=f"chmod 700 {path}")
+    return path
+
+
+# -- data: what must survive ---------------------------------------------------------------------
+
+
+def images() -> str:
+    return os.path.join(data(), "images")
+
+
+def blobs() -> str:
+    return os.path.join(images(), "blobs", "sha256")
+
+
+def image_index() -> str:
+    return os.path.join(images(), "index.json")
+
+
+def repositories() -> str:
+    return os.path.join(images(), "repositories.json")
+
+
+def layers() -> str:
+    return os.path.join(data(), "layers")
+
+
+def layer(chain: str) -> str:
+    """The directory of the unpacked layer whose ChainID is `chain` (64 hex digits, no prefix)."""
+    return os.path.join(data(), "layers", chain)
+
+
+def staging() -> str:
+    """Half-made objects; whatever lies here unlocked is rubbish of a process that was killed."""
+    return os.path.join(data(), "staging")
+
+
+def containers() -> str:
+    return os.path.join(data(), "containers")
+
+
+def container(container_id: str) -> str:
+    return os.path.join(data(), "containers", container_id)
+
+
+# -- runtime: what can be made again -------------------------------------------------------------
+
+
+def container_runtime(container_id: str) -> str:
+    """The bundle of a running container: config.json, attach.sock, merged/."""
+    return os.path.join(runtime(), "containers", container_id)
+
+
+def holder() -> str:
+    return os.path.join(runtime(), "holder.json")
+
+
+def holder_lock() -> str:
+    return os.path.join(runtime(), "holder.lock")
+
+
+def settings() -> str:
+    return os.path.join(config(), "config.json")
+
+
+def probes() -> str:
+    """What was found out about this machine and kernel, so that it is probed once."""
+    return os.path.join(cache(), "probes.json")

@@ -1,0 +1,142 @@
+"""Records: JSON files on disk, shared by processes that never meet. And the locks that guard them.
+
+A record is replaced as a whole, by a temporary file and rename(2), so a reader sees the old text or
+the new one and needs no lock. Each has one writer at a time, which holds the lock beside it. Locks
+are flock(2): the kernel drops them when their owner dies, however it dies, so none is ever stale.
+Lock order: network, container, image; never two containers.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from typing import Any
+
+from rdock.errors import DataLoss, SystemFailure, reason
+
+FORMAT = 1
+MAX_RECORD = 64 << 20
+
+Json = dict[str, Any]
+
+
+def read(path: str) -> Json | None:
+    """The record at `path`; None if there is none.
+
+    Raises DataLoss if the file is not a JSON object of a format this version knows. Unknown keys are
+    the caller's to ignore.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(MAX_RECORD + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as e:
+        raise SystemFailure(f"cannot read {path}: {reason(e)}") from e
+    return parse(text, path)
+
+
+def parse(text: bytes, path: str) -> Json:
+    try:
+        if len(text) > MAX_RECORD:
+            raise ValueError(f"larger than {MAX_RECORD} bytes")
+        record = json.loads(text)
+        if not isinstance(record, dict):
+            raise ValueError("not an object")
+        if record.get("format", FORMAT) != FORMAT:
+            raise ValueError(f"written by a newer version (format {record['format']})")
+    except (ValueError, RecursionError) as e:
+        raise DataLoss(f"cannot read {path}: {e}") from e
+    return record
+
+
+def write(path: str, record: Json, *, durable: bool) -> None:
+    """Replace the record at `path`; a crash at any instant leaves the old one or the new one.
+
+    `durable` also survives a power cut (fsync before the rename); it costs some milliseconds and is
+    pointless for what a reboot makes void. Raises SystemFailure.
+    """
+    write_text(path, json.dumps({"format": FORMAT, **record}, separators=(",", ":")), durable=durable)
+
+
+def write_text(path: str, text: str, *, durable: bool, mode: int = 0o600) -> None:
+    """Replace a small text file in the same way as a record."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            view = memoryview(text.encode("utf-8", "surrogateescape"))
+            while view:
+                view = view[os.write(fd, view) :]
+            if durable:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temporary, path)
+    except OSError as e:
+        remove(temporary)
+        raise SystemFailure(f"cannot write {path}: {reason(e)}") from e
+
+
+def remove(path: str) -> None:
+    """Unlink a file; that it is gone already, or cannot be reached, is no error."""
+    try:
+        os.unlink(path)
+    except OSError:
+        pass
+
+
+class Lock:
+    """An advisory lock on a file that is made if missing; a context manager.
+
+    `shared` allows several owners. With `wait=False` `acquire` answers False instead of sleeping.
+    The lock belongs to the open file description: children of fork(2) hold it too, until all have
+    closed it. The file is never removed while the object it guards exists, so two owners cannot meet
+    on two files; when an object's directory is removed, a waiter finds its file unlinked and tries
+    the path again, which then fails with FileNotFoundError, as it should.
+    """
+
+    def __init__(self, path: str, *, shared: bool = False) -> None:
+        self.path = path
+        self.fd = -1
+        self._how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Take the lock. Raises OSError, also FileNotFoundError when the directory does not exist."""
+        while True:
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, self._how | (0 if wait else fcntl.LOCK_NB))
+                if _same_file(fd, self.path):
+                    self.fd, fd = fd, -1
+                    return True
+            except OSError as e:
+                if e.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                    return False
+                raise
+            finally:
+                if fd >= 0:
+                    os.close(fd)
+
+    def release(self) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _same_file(fd: int, path: str) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
