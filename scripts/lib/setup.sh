@@ -14,10 +14,11 @@ may_install() {
     command -v sudo >/dev/null && sudo -n true 2>/dev/null
 }
 
+# RUNLEVEL keeps a package's service from being started where there is no systemd.
 apt() {
     as_root=
     [ "$(id -u)" -eq 0 ] || as_root='sudo -n'
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null
+    $as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -qq -o DPkg::Lock::Timeout=300 "$@" </dev/null
 }
 
 # Install packages quietly; the lists are fetched only if they turn out to be missing or old.
@@ -177,4 +178,15 @@ print(os.path.relpath(sysconfig.get_path("purelib"), sys.prefix))')
 set_up_run() {
     install_helpers
     make_environment "$1"
+}
+
+# Both environments: rdock's own, which scripts/rdock uses, and beside it one with the tools of development.
+# Sets $venv and, in it, leaves the second as `dev`.
+make_development_environment() {
+    umask 022
+    venv=$root/.venv
+    [ -w "$root" ] || venv=${XDG_CACHE_HOME:-$HOME/.cache}/rdock/venv-development
+    make_environment "$venv"
+    make_environment "$venv/dev" test build
+    [ -n "$site" ] || exit 125
 }
