@@ -112,6 +112,15 @@ def repositories() -> str:
     return os.path.join(images(), "repositories.json")
 
 
+def image_lock() -> str:
+    return os.path.join(images(), "images.lock")
+
+
+def image_hold() -> str:
+    """Locked, shared, by whoever makes or uses parts of images that no record refers to yet."""
+    return os.path.join(images(), "hold.lock")
+
+
 def layers() -> str:
     return os.path.join(data(), "layers")
 
@@ -142,12 +151,13 @@ def container_runtime(container_id: str) -> str:
     return os.path.join(runtime(), "containers", container_id)
 
 
-def holder() -> str:
-    return os.path.join(runtime(), "holder.json")
+def holder(mode: str) -> str:
+    """The record of the process that holds the user's namespaces; one for each id mode that was asked for."""
+    return os.path.join(runtime(), f"holder-{mode}.json")
 
 
-def holder_lock() -> str:
-    return os.path.join(runtime(), "holder.lock")
+def holder_lock(mode: str) -> str:
+    return os.path.join(runtime(), f"holder-{mode}.lock")
 
 
 def settings() -> str:
@@ -157,3 +167,8 @@ def settings() -> str:
 def probes() -> str:
     """What was found out about this machine and kernel, so that it is probed once."""
     return os.path.join(cache(), "probes.json")
+
+
+def names() -> str:
+    """Container names: symbolic links from each name to the id, so that a name is taken by one system call."""
+    return os.path.join(data(), "containers", ".names")

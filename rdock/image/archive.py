@@ -1,0 +1,379 @@
+"""Image archives into the store: `load` of docker-archives and OCI layouts, `import_tree` of a root tree.
+
+Everything is verified before an image is recorded, and all images of an archive are recorded together
+at the end: of an archive that is cut off or damaged nothing stays. A layer is stored and unpacked in
+one pass over its bytes. What is worth saying goes to the functions the caller gives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+from rdock.errors import DataLoss, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
+from rdock.image import blobs, catalog, compression, journal, layer, reference
+from rdock.image.changes import apply_changes
+from rdock.image.journal import Journal, Uses, no_uses
+from rdock.image.manifest import (
+    INDEX_TYPES,
+    MANIFEST_TYPES,
+    OCI_CONFIG,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    ImageConfig,
+    Index,
+    Json,
+    Manifest,
+    chain_ids,
+    encode,
+    host_platform,
+    parse_document,
+)
+from rdock.image.members import Members, SeekableMembers, SpooledMembers, can_seek
+from rdock.storage import layers, staging
+
+Say = Callable[[str], None]
+
+_MAX_NESTING = 3
+_LAYER_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
+
+
+class _Found(NamedTuple):
+    """An image of an archive, before its layers are stored."""
+
+    config: bytes
+    manifest: bytes
+    """Empty if the archive has none, as a docker-archive."""
+    layers: list[str]
+    """Names of members, lowest first."""
+    references: list[str]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def open_file(path: str) -> int:
+    """A file that the user named, open for reading. Raises NotFound, SystemFailure."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"open {path}: no such file or directory") from None
+    except OSError as e:
+        raise SystemFailure(f"open {path}: {reason(e)}") from e
+
+
+# -- load ----------------------------------------------------------------------------------------
+
+
+def load(fd: int, *, say: Say = _silent, warn: Say = _silent, uses: Uses = no_uses) -> list[str]:
+    """Load all images of an archive, a file or a pipe, compressed or not; their ids.
+
+    Says `Loaded image: NAME:TAG`, or the id of an image without a name. Raises DataLoss when the archive
+    is not what it claims to be.
+    """
+    journal.sweep(uses)
+    with ExitStack() as stack:
+        making = stack.enter_context(journal.adding(uses))
+        members: Members
+        if can_seek(fd):
+            members = SeekableMembers(fd)
+        else:
+            members = SpooledMembers(blobs.read_chunks(fd), stack.enter_context(staging.entry()))
+        stored = [(_store_image(found, members, making, warn), found.references) for found in _find_images(members)]
+        _record(stored)
+    for image, names in stored:
+        for name in names:
+            say(f"Loaded image: {reference.parse(name).familiar}")
+        if not names:
+            say(f"Loaded image ID: sha256:{image.config.id}")
+    return [image.config.id for image, _ in stored]
+
+
+class _Stored(NamedTuple):
+    """An image all parts of which are in the store."""
+
+    config: ImageConfig
+    manifest_digest: str
+    manifest_size: int
+    media_type: str
+
+
+def _record(stored: list[tuple[_Stored, list[str]]]) -> None:
+    """List the images and their names, all or none."""
+    blobs.flush()
+    with catalog.change() as state:
+        for image, names in stored:
+            state.add(image.config.id, image.manifest_digest, image.manifest_size, image.media_type)
+            for name in names:
+                state.references[name] = image.config.id
+
+
+def _find_images(members: Members) -> list[_Found]:
+    # Newer docker writes both descriptions; the OCI one keeps the digest of the manifest.
+    if "oci-layout" in members and "index.json" in members:
+        found = list(_oci_images(members, members.small("index.json"), [], 0))
+    elif "manifest.json" in members:
+        found = list(_docker_images(members))
+    else:
+        raise DataLoss("not an image archive: it has neither a manifest.json nor an index.json")
+    if not found:
+        raise DataLoss("invalid image archive: it has no image for this platform")
+    return found
+
+
+def _docker_images(members: Members) -> Iterator[_Found]:
+    listed = parse_document(members.small("manifest.json"), "manifest.json")
+    if not isinstance(listed, list):
+        raise DataLoss("invalid manifest.json: not a list")
+    for item in listed:
+        if not isinstance(item, dict):
+            raise DataLoss("invalid manifest.json: not a list of objects")
+        config, tags, names = item.get("Config"), item.get("RepoTags") or [], item.get("Layers") or []
+        if not isinstance(config, str) or not _are_texts(tags) or not _are_texts(names):
+            raise DataLoss("invalid manifest.json: not of the form Config, RepoTags, Layers")
+        try:
+            references = [str(reference.parse(tag).tagged()) for tag in tags]
+        except InvalidParameter as e:
+            raise DataLoss(f"invalid manifest.json: {e.message}") from None
+        yield _Found(members.small(config), b"", [name.removeprefix("./") for name in names], references)
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _oci_images(members: Members, text: bytes, names: list[str], depth: int) -> Iterator[_Found]:
+    """The images of an index: all that it lists at the top, and of an index below it the one for this machine."""
+    index = Index.from_json(text)
+    if depth > _MAX_NESTING:
+        raise DataLoss("invalid image archive: indexes nested too deeply")
+    for descriptor in index.manifests if depth == 0 else [index.choose(host_platform())]:
+        named = names or _oci_names(descriptor.annotations)
+        if descriptor.media_type in INDEX_TYPES:
+            yield from _oci_images(members, _document(members, descriptor), named, depth + 1)
+        elif descriptor.media_type in MANIFEST_TYPES:
+            if "vnd.docker.reference.type" in descriptor.annotations:
+                continue
+            raw = _document(members, descriptor)
+            manifest = Manifest.from_json(raw)
+            config = _document(members, manifest.config)
+            yield _Found(config, raw, [_blob_member(layer.digest) for layer in manifest.layers], named)
+        else:
+            raise Unsupported(f"unsupported media type in image archive: {descriptor.media_type[:100]!r}")
+
+
+def _oci_names(annotations: dict[str, str]) -> list[str]:
+    """What the image is called: containerd's annotation is a whole name, the OCI one may be a tag only."""
+    name = annotations.get("io.containerd.image.name", "")
+    if not name:
+        name = annotations.get("org.opencontainers.image.ref.name", "")
+        if ":" not in name and "/" not in name:
+            return []
+    try:
+        parsed = reference.parse(name)
+    except InvalidParameter as e:
+        raise DataLoss(f"invalid image archive: name {name[:200]!r}: {e.message}") from None
+    return [] if parsed.digest else [str(parsed.tagged())]
+
+
+def _document(members: Members, descriptor: Descriptor) -> bytes:
+    """A JSON blob of an OCI archive, verified."""
+    data = members.small(_blob_member(descriptor.digest))
+    found = "sha256:" + hashlib.sha256(data).hexdigest()
+    if found != descriptor.digest or len(data) != descriptor.size:
+        raise DataLoss(f"blob {descriptor.digest}: content has the digest {found}")
+    return data
+
+
+def _blob_member(digest: str) -> str:
+    return f"blobs/sha256/{reference.digest_hex(digest)}"
+
+
+# -- storing -------------------------------------------------------------------------------------
+
+
+def _store_image(found: _Found, members: Members, making: Journal, warn: Say) -> _Stored:
+    config = ImageConfig.from_json(found.config)
+    if config.os and config.os != "linux":
+        raise Unsupported(f"cannot load image: operating system {config.os[:40]!r} is not supported")
+    if len(found.layers) != len(config.diff_ids):
+        raise DataLoss(
+            f"invalid image archive: {len(found.layers)} layers for the {len(config.diff_ids)} of the image config"
+        )
+    given = Manifest.from_json(found.manifest).layers if found.manifest else ()
+    descriptors = []
+    parent = ""
+    for number, (name, chain) in enumerate(zip(found.layers, chain_ids(config.diff_ids), strict=True)):
+        announced = given[number] if given else None
+        descriptors.append(
+            _store_layer(members, name, announced, config.diff_ids[number], (chain, parent), making)
+        )
+        _warn_of_notes(chain, warn)
+        parent = chain
+    return _store_documents(config, found.manifest, descriptors, making)
+
+
+def _store_documents(config: ImageConfig, raw: bytes, descriptors: list[Descriptor], making: Journal) -> _Stored:
+    """Store config and manifest; an image that came without a manifest gets one."""
+    config_digest = "sha256:" + config.id
+    if not raw:
+        described = Descriptor(OCI_CONFIG, config_digest, len(config.raw))
+        raw = encode(Manifest(OCI_MANIFEST, described, tuple(descriptors)).to_json())
+    manifest = Manifest.from_json(raw)
+    if manifest.config.digest != config_digest:
+        raise DataLoss("invalid image archive: the manifest is of another image config")
+    making.note_blob(config_digest)
+    blobs.put(config.raw)
+    making.note_blob("sha256:" + hashlib.sha256(raw).hexdigest())
+    return _Stored(config, blobs.put(raw), len(raw), manifest.media_type)
+
+
+def _store_layer(
+    members: Members, name: str, announced: Descriptor | None, diff_id: str, chains: tuple[str, str], making: Journal
+) -> Descriptor:
+    """Store a layer's blob and unpack it, each unless it is there; its descriptor."""
+    chain, parent = chains
+    digest = announced.digest if announced else members.digest(name)
+    if not digest and blobs.exists(diff_id):
+        # A docker-archive does not tell digests, but its layers are uncompressed, and this one is there.
+        digest = diff_id
+    if layers.find(chain) is None:
+        making.note_layer(chain)
+    if digest and members.digest(name) not in ("", digest):
+        raise DataLoss(f"blob {digest}: content has the digest {members.digest(name)}")
+    if digest and not blobs.exists(digest):
+        making.note_blob(digest)
+        members.move_to_store(name)
+    if digest and blobs.exists(digest):
+        if announced and blobs.size(digest) != announced.size:
+            raise DataLoss(f"blob {digest}: {blobs.size(digest)} bytes instead of the {announced.size} announced")
+        _unpack(blobs.chunks(digest), diff_id, chain, parent)
+    else:
+        with blobs.Writer(digest, announced.size if announced else None) as writer:
+            _unpack(_copying(members.chunks(name), writer), diff_id, chain, parent)
+            making.note_blob(writer.check())
+            digest = writer.commit()
+    if announced:
+        return announced
+    return Descriptor(_layer_type(digest), digest, blobs.size(digest))
+
+
+def _copying(chunks: Iterable[bytes], writer: blobs.Writer) -> Iterator[bytes]:
+    for chunk in chunks:
+        writer.write(chunk)
+        yield chunk
+
+
+def _unpack(chunks: Iterator[bytes], diff_id: str, chain: str, parent: str) -> None:
+    """Unpack a layer unless it is there, and verify it in any case: each stream is read to its end."""
+    unpacked = False
+
+    def fill(root: int) -> layers.Content:
+        nonlocal unpacked
+        unpacked = True
+        return layer.apply(chunks, root)
+
+    layers.ensure(chain, parent, diff_id, fill)
+    if not unpacked:
+        found = hashlib.sha256()
+        for chunk in compression.open_stream(chunks)[1]:
+            found.update(chunk)
+        if "sha256:" + found.hexdigest() != diff_id:
+            raise DataLoss(f"layer {diff_id}: content has the digest sha256:{found.hexdigest()}")
+
+
+def _layer_type(digest: str) -> str:
+    fd = blobs.open_blob(digest)
+    try:
+        kind = compression.detect(os.pread(fd, 8, 0))
+    finally:
+        os.close(fd)
+    if kind not in _LAYER_SUFFIX:
+        raise Unsupported(f"unsupported compression of a layer: {kind}")
+    return OCI_LAYER + _LAYER_SUFFIX[kind]
+
+
+def _warn_of_notes(chain: str, warn: Say) -> None:
+    found = layers.get(chain)
+    for note in found.notes:
+        warn(note)
+    if found.foreign:
+        warn(f"{found.foreign} files belong to other users in the image; with one id only all of them are yours")
+
+
+# -- import --------------------------------------------------------------------------------------
+
+
+def import_tree(
+    fd: int,
+    *,
+    changes: Iterable[str] = (),
+    message: str = "",
+    name: str = "",
+    say: Say = _silent,
+    warn: Say = _silent,
+    uses: Uses = no_uses,
+) -> str:
+    """Make an image of a tar archive of a root tree; its id. Says `sha256:ID`.
+
+    Raises InvalidParameter for a bad name or change, DataLoss for a bad archive.
+    """
+    wanted = reference.parse(name).tagged() if name else None
+    if wanted is not None and wanted.digest:
+        raise InvalidParameter("cannot import digest reference")
+    run = apply_changes({}, changes)
+    journal.sweep(uses)
+    with journal.adding(uses) as making, blobs.Writer() as writer:
+        kind, chunks = _importable(blobs.read_chunks(fd), writer)
+        with layers.stage(lambda root: layer.apply(chunks, root, strict_end=True)) as staged:
+            diff_id = staged.content.diff_id
+            (chain,) = chain_ids([diff_id])
+            if layers.find(chain) is None:
+                making.note_layer(chain)
+            layers.adopt(staged, chain, "")
+        digest = writer.digest
+        if not blobs.exists(digest):
+            making.note_blob(digest)
+            writer.commit()
+        described = Descriptor(OCI_LAYER + _LAYER_SUFFIX[kind], digest, writer.size)
+        config = ImageConfig.from_json(encode(_imported_config(diff_id, run, message)))
+        _record([(_store_documents(config, b"", [described], making), [str(wanted)] if wanted else [])])
+        _warn_of_notes(chain, warn)
+    say(f"sha256:{config.id}")
+    return config.id
+
+
+def _importable(chunks: Iterator[bytes], writer: blobs.Writer) -> tuple[str, Iterator[bytes]]:
+    """The stream to unpack, which writes the blob on its way: as it came if layers may be compressed so."""
+    start = next(chunks, b"")
+    while start and len(start) < 8 and (more := next(chunks, b"")):
+        start += more
+
+    def everything() -> Iterator[bytes]:
+        if start:
+            yield start
+        yield from chunks
+
+    kind = compression.detect(start)
+    if kind in _LAYER_SUFFIX:
+        return kind, _copying(everything(), writer)
+    return "", _copying(compression.open_stream(everything())[1], writer)
+
+
+def _imported_config(diff_id: str, run: Json, message: str) -> Json:
+    platform = host_platform()
+    now = time.time_ns()
+    created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
+    config: Json = {"architecture": platform.architecture, "os": platform.os, "created": created, "config": run}
+    if platform.variant:
+        config["variant"] = platform.variant
+    config["history"] = [{"created": created, "comment": message or "Imported from -"}]
+    config["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
+    return config
+

@@ -1,0 +1,166 @@
+"""Parts of images that no record refers to: kept while somebody works on them, removed if he dies.
+
+Blobs and layers get their final names one by one, before the image that needs them is recorded, and
+lose them one by one after it is struck off. Whoever does either writes down first, in a journal in
+staging, what it is about. If he finishes, or fails, or is killed and the next command finds the
+journal, everything in it that no image and no container needs is removed.
+
+`hold` keeps such parts from being taken for garbage: it is a shared lock, and only who gets it alone
+removes. Nobody waits for that; the journal stays until the next command instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from rdock import paths
+from rdock.errors import DataLoss, NotFound, RdockError, SystemFailure, reason
+from rdock.image import blobs, catalog
+from rdock.image.manifest import ImageConfig, Manifest, chain_ids
+from rdock.image.reference import is_digest, is_hex
+from rdock.state import record
+from rdock.storage import layers, staging
+
+
+class Use(NamedTuple):
+    """A container that needs an image."""
+
+    container_id: str
+    image_id: str
+    running: bool
+    chains: tuple[str, ...] = ()
+    """The ChainIDs it stands on, which it needs even when the image is gone."""
+
+
+Uses = Callable[[], Iterable[Use]]
+
+
+def no_uses() -> Iterable[Use]:
+    return ()
+
+
+class Journal:
+    """The list of what is being made or removed, one line each."""
+
+    def __init__(self, entry: staging.Entry) -> None:
+        self.path = os.path.join(entry.path, staging.JOURNAL)
+        self.entry = entry
+
+    def note_blob(self, digest: str) -> None:
+        self._note("blob", digest)
+
+    def note_layer(self, chain: str) -> None:
+        self._note("layer", chain)
+
+    def note_image(self, manifest: Manifest, chains: Iterable[str]) -> None:
+        for digest in (manifest.config.digest, *(layer.digest for layer in manifest.layers)):
+            self.note_blob(digest)
+        for chain in chains:
+            self.note_layer(chain)
+
+    def _note(self, kind: str, name: str) -> None:
+        try:
+            fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(fd, f"{kind} {name}\n".encode())
+            finally:
+                os.close(fd)
+        except OSError as e:
+            raise SystemFailure(f"cannot write {self.path}: {reason(e)}") from e
+
+
+@contextmanager
+def hold() -> Iterator[None]:
+    """While this lasts, no part of an image is removed as garbage. Who creates a container takes it as well."""
+    catalog.prepare()
+    lock = record.Lock(paths.image_hold(), shared=True)
+    try:
+        lock.acquire()
+    except OSError as e:
+        raise SystemFailure(f"cannot lock {paths.image_hold()}: {reason(e)}") from e
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def adding(uses: Uses = no_uses) -> Iterator[Journal]:
+    """For whoever makes parts of images; what is not recorded at the end of the `with` goes."""
+    with staging.entry() as entry:
+        journal = Journal(entry)
+        try:
+            with hold():
+                yield journal
+        finally:
+            entry.kept = not _finish(journal.path, uses)
+
+
+@contextmanager
+def removing(uses: Uses) -> Iterator[Journal]:
+    """For whoever strikes images off; what is noted goes at the end, unless something still needs it."""
+    with staging.entry() as entry:
+        journal = Journal(entry)
+        try:
+            yield journal
+        finally:
+            entry.kept = not _finish(journal.path, uses)
+
+
+def release_layers(chains: Iterable[str], uses: Uses) -> None:
+    """Remove those of these layers that nothing needs any more: the container that stood on them is gone."""
+    with removing(uses) as doomed:
+        for chain in chains:
+            doomed.note_layer(chain)
+
+
+def sweep(uses: Uses = no_uses) -> None:
+    """Clear away what killed commands left. Every command that changes images begins with it; never fails."""
+    staging.sweep(lambda journal: _finish(journal, uses))
+    layers.settle()
+
+
+def _finish(journal: str, uses: Uses) -> bool:
+    """Remove what a journal lists and nobody needs; False if that must wait."""
+    try:
+        with open(journal, encoding="ascii") as file:
+            lines = [line.split() for line in file]
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        return False
+    lock = record.Lock(paths.image_hold())
+    try:
+        if not lock.acquire(wait=False):
+            return False
+        needed = _needed(uses)
+        for line in reversed(lines):
+            # The last line may have been cut off by the kill, before what it is about was begun.
+            if len(line) != 2 or line[1] in needed:
+                continue
+            if line[0] == "blob" and is_digest(line[1]):
+                blobs.remove(line[1])
+            elif line[0] == "layer" and is_hex(line[1], 64):
+                layers.remove(line[1])
+    except (OSError, RdockError):
+        return False
+    finally:
+        lock.release()
+    return True
+
+
+def _needed(uses: Uses) -> set[str]:
+    """The digests and ChainIDs that images and containers need."""
+    needed = {chain for use in uses() for chain in use.chains}
+    for entry in catalog.read().entries.values():
+        needed.add(entry.digest)
+        # What is damaged cannot be used, so it needs nothing.
+        with contextlib.suppress(NotFound, DataLoss):
+            manifest = Manifest.from_json(blobs.read(entry.digest))
+            needed.update((manifest.config.digest, *(layer.digest for layer in manifest.layers)))
+            needed.update(chain_ids(ImageConfig.from_json(blobs.read(manifest.config.digest)).diff_ids))
+    return needed

@@ -1,0 +1,109 @@
+"""References: how an image is named, after the grammar of Docker's distribution/reference.
+
+`alpine` means docker.io/library/alpine:latest. The long form is what is stored and compared, the
+familiar form is what is shown. A digest is only ever accepted as `sha256:` and 64 lower-case hex
+digits, and is checked here before it becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from rdock.errors import InvalidParameter
+
+DEFAULT_DOMAIN = "docker.io"
+DEFAULT_TAG = "latest"
+MAX_NAME = 255
+
+_DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
+_DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?"
+_PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_PATH = rf"{_PATH_PART}(?:/{_PATH_PART})*"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_HEX = frozenset("0123456789abcdef")
+
+
+class Reference(NamedTuple):
+    """A name with an optional tag and digest, in its long form."""
+
+    domain: str
+    path: str
+    tag: str = ""
+    digest: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.domain}/{self.path}"
+
+    @property
+    def familiar_name(self) -> str:
+        """The name as Docker shows it: without the default registry and its `library/`."""
+        if self.domain != DEFAULT_DOMAIN:
+            return self.name
+        first, _, rest = self.path.partition("/")
+        return rest if first == "library" and rest and "/" not in rest else self.path
+
+    @property
+    def familiar(self) -> str:
+        return self.familiar_name + self._suffix()
+
+    def __str__(self) -> str:
+        return self.name + self._suffix()
+
+    def tagged(self) -> Reference:
+        """With the tag `latest` unless there is a tag or a digest."""
+        return self if self.tag or self.digest else self._replace(tag=DEFAULT_TAG)
+
+    def _suffix(self) -> str:
+        return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
+
+
+def parse(text: str) -> Reference:
+    """The reference that a user typed. Raises InvalidParameter in Docker's words."""
+    if is_hex(text, 64):
+        raise InvalidParameter(f"invalid repository name ({text}), cannot specify 64-byte hexadecimal strings")
+    domain, remainder = _split_domain(text)
+    name, at, digest = remainder.partition("@")
+    path, colon, tag = name.partition(":")
+    if path != path.lower():
+        raise InvalidParameter(f"invalid reference format: repository name ({path}) must be lowercase")
+    if not re.fullmatch(_PATH, path) or not re.fullmatch(_DOMAIN, domain):
+        raise InvalidParameter("invalid reference format")
+    if (colon and not re.fullmatch(_TAG, tag)) or (at and not is_digest(digest)):
+        raise InvalidParameter("invalid reference format")
+    if len(domain) + 1 + len(path) > MAX_NAME:
+        raise InvalidParameter(f"repository name must not be more than {MAX_NAME} characters")
+    return Reference(domain, path, tag, digest)
+
+
+def _split_domain(text: str) -> tuple[str, str]:
+    """The part before the first slash is a registry only if it looks like a host (moby: splitDockerDomain)."""
+    first, slash, rest = text.partition("/")
+    if slash and (any(c in first for c in ".:") or first == "localhost" or first != first.lower()):
+        domain, remainder = first, rest
+    else:
+        domain, remainder = DEFAULT_DOMAIN, text
+    if domain == f"index.{DEFAULT_DOMAIN}":
+        domain = DEFAULT_DOMAIN
+    if domain == DEFAULT_DOMAIN and "/" not in remainder:
+        remainder = "library/" + remainder
+    return domain, remainder
+
+
+# -- digests -------------------------------------------------------------------------------------
+
+
+def is_hex(text: str, length: int) -> bool:
+    return len(text) == length and _HEX.issuperset(text)
+
+
+def is_digest(text: str) -> bool:
+    return text.startswith("sha256:") and is_hex(text[7:], 64)
+
+
+def digest_hex(digest: str) -> str:
+    """The hex digits of a digest, fit to be a file name. Raises InvalidParameter."""
+    if not is_digest(digest):
+        raise InvalidParameter(f"invalid digest: {digest[:100]!r} (want sha256: and 64 hex digits)")
+    return digest[7:]

@@ -1,0 +1,260 @@
+"""The store of unpacked layers: each is unpacked once and never changed, shared by all that stand on it.
+
+`layers/<ChainID>/diff` is what the layer adds, with removed names marked as overlayfs does, and
+`layer.json` beside it says what it is. A layer is made in staging and appears by one rename. How a
+layer is unpacked is not known here: whoever asks for one brings a function that fills a directory.
+
+Two things can make a layer unfit although it is there. Files carry the owners of the id map they were
+unpacked under, so each map has layers of its own. And layers are not forced to disk: if the machine
+went down before the kernel had written one, it is made again from its blob. A record therefore holds
+the boot it was made in, until `settle` has seen it on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from rdock import paths
+from rdock.errors import DataLoss, NotFound, SystemFailure, reason
+from rdock.linux import idmap
+from rdock.linux.libc import check, libc
+from rdock.state import record
+from rdock.storage import staging
+
+# The kernel writes dirty pages back after 30 seconds (vm.dirty_expire_centisecs), so that by then
+# waiting for the rest costs next to nothing.
+_SETTLE_AFTER = 60
+
+
+class Content(NamedTuple):
+    """What filling a directory found out about the layer."""
+
+    diff_id: str
+    size: int
+    """Bytes in regular files."""
+    opaque: bool = False
+    """Hides all layers below."""
+    foreign: int = 0
+    """Files whose owner could not be kept, in one-id mode."""
+    notes: tuple[str, ...] = ()
+
+
+class Layer(NamedTuple):
+    """The record of an unpacked layer."""
+
+    chain: str
+    parent: str
+    diff_id: str
+    size: int
+    opaque: bool
+    foreign: int
+    notes: tuple[str, ...]
+    ids: str
+    boot: str
+    """The boot it was unpacked in; empty once it is known to be on disk."""
+
+    def to_json(self) -> record.Json:
+        return {**self._asdict(), "notes": list(self.notes)}
+
+    @classmethod
+    def from_json(cls, found: record.Json) -> Layer:
+        try:
+            return cls(**{**{name: found[name] for name in cls._fields}, "notes": tuple(found["notes"])})
+        except (KeyError, TypeError) as e:
+            raise DataLoss(f"layer record is damaged: {e}") from None
+
+
+Fill = Callable[[int], Content]
+
+
+# -- looking ---------------------------------------------------------------------------------------
+
+
+def find(chain: str) -> Layer | None:
+    """The unpacked layer, if it is there and fit for use."""
+    found = record.read(os.path.join(directory(chain), "layer.json"))
+    if found is None:
+        return None
+    layer = Layer.from_json(found)
+    if layer.ids != _ids() or (layer.boot and layer.boot != _boot()):
+        return None
+    return layer
+
+
+def get(chain: str) -> Layer:
+    layer = find(chain)
+    if layer is None:
+        raise NotFound(f"layer {chain[:12]} is not unpacked")
+    return layer
+
+
+def diff_directories(chain: str) -> list[str]:
+    """The directories to stack, topmost first. Raises NotFound if one is not unpacked."""
+    found = []
+    while chain:
+        layer = get(chain)
+        found.append(os.path.join(directory(chain), "diff"))
+        chain = "" if layer.opaque else layer.parent
+    return found
+
+
+def directory(chain: str) -> str:
+    """Where a layer lies: apart for each kind of id map, of which one id only is the one that coexists."""
+    return paths.layer(chain) + ("-single" if _ids() == "single" else "")
+
+
+# -- making ----------------------------------------------------------------------------------------
+
+
+class Staged(NamedTuple):
+    """An unpacked layer that has no name yet."""
+
+    entry: staging.Entry
+    content: Content
+
+
+@contextmanager
+def stage(fill: Fill) -> Iterator[Staged]:
+    """Unpack a layer whose name is not known before its end. Without `adopt` nothing stays."""
+    with staging.entry() as entry:
+        try:
+            os.mkdir("diff", 0o755, dir_fd=entry.fd)
+            fd = os.open("diff", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=entry.fd)
+        except OSError as e:
+            raise SystemFailure(f"cannot make a directory in {entry.path}: {reason(e)}") from e
+        try:
+            # The caller's umask must not show.
+            os.fchmod(fd, 0o755)
+            content = fill(fd)
+        finally:
+            os.close(fd)
+        yield Staged(entry, content)
+
+
+def adopt(staged: Staged, chain: str, parent: str) -> None:
+    """Give a staged layer its place, unless another process was faster."""
+    with _lock(chain):
+        if find(chain) is None:
+            _place(staged, chain, parent)
+
+
+def ensure(chain: str, parent: str, diff_id: str, fill: Fill) -> None:
+    """Unpack a layer unless it is there. Others that want the same one wait for the first.
+
+    Raises DataLoss if the content does not have the DiffID.
+    """
+    if find(chain) is not None:
+        return
+    with _lock(chain):
+        if find(chain) is not None:
+            return
+        with stage(fill) as staged:
+            if staged.content.diff_id != diff_id:
+                raise DataLoss(f"layer {diff_id}: content has the digest {staged.content.diff_id}")
+            _place(staged, chain, parent)
+
+
+def _place(staged: Staged, chain: str, parent: str) -> None:
+    content, place = staged.content, directory(chain)
+    layer = Layer(
+        chain, parent, content.diff_id, content.size, content.opaque, content.foreign, content.notes, _ids(), _boot()
+    )
+    record.write(os.path.join(staged.entry.path, "layer.json"), layer.to_json(), durable=False)
+    # One of another id map or of a lost boot; nothing that runs can be standing on it.
+    staging.discard(place)
+    try:
+        os.rename(staged.entry.path, place)
+    except OSError as e:
+        raise SystemFailure(f"cannot make {place}: {reason(e)}") from e
+    staged.entry.placed = True
+
+
+@contextmanager
+def _lock(chain: str) -> Iterator[None]:
+    """Held while a layer is made or removed. Its file goes with it: a waiter sees that and takes a new one."""
+    paths.make_private(paths.data())
+    paths.make_private(paths.layers())
+    path = directory(chain) + ".lock"
+    lock = record.Lock(path)
+    try:
+        lock.acquire()
+    except OSError as e:
+        raise SystemFailure(f"cannot lock {path}: {reason(e)}") from e
+    try:
+        yield
+    finally:
+        record.remove(path)
+        lock.release()
+
+
+# -- removing --------------------------------------------------------------------------------------
+
+
+def remove(chain: str) -> None:
+    """Remove a layer in all its forms. The caller knows that nothing stands on it."""
+    for path in (paths.layer(chain), paths.layer(chain) + "-single"):
+        staging.discard(path)
+
+
+def chains() -> list[str]:
+    """The ChainIDs of all layers that are there, in any form."""
+    try:
+        names = os.listdir(paths.layers())
+    except OSError:
+        return []
+    return sorted({name.removesuffix("-single") for name in names if not name.endswith((".lock", ".tmp"))})
+
+
+# -- on disk ---------------------------------------------------------------------------------------
+
+
+def settle() -> None:
+    """Note which layers are on disk by now. Cheap, and never fails; any command that changes images calls it."""
+    waiting = []
+    for chain in chains():
+        try:
+            layer = find(chain)
+            age = time.time() - os.stat(os.path.join(directory(chain), "layer.json")).st_mtime
+        except (OSError, DataLoss):
+            continue
+        if layer is not None and layer.boot and age > _SETTLE_AFTER:
+            waiting.append(layer)
+    if not waiting:
+        return
+    try:
+        fd = os.open(paths.layers(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            check(libc.syncfs(fd))
+        finally:
+            os.close(fd)
+        for layer in waiting:
+            path = os.path.join(directory(layer.chain), "layer.json")
+            record.write(path, layer._replace(boot="").to_json(), durable=True)
+    except (OSError, SystemFailure):
+        pass
+
+
+def _boot() -> str:
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def _ids() -> str:
+    """A name for the id map that this process lives under, equal only for maps that put files to the same ids."""
+    global _known_ids
+    if not _known_ids:
+        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
+        if min(sum(m.size for m in uids), sum(m.size for m in gids)) == 1:
+            _known_ids = "single"
+        else:
+            text = idmap.map_text(uids) + idmap.map_text(gids)
+            _known_ids = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _known_ids
+
+
+_known_ids = ""
