@@ -214,7 +214,7 @@ def run(argv: Sequence[str], program: bytes | None, *, namespace: bool = True) -
                 idmap.write("self", single)
             if program is not None:
                 capabilities.set_no_new_privileges()
-                seccomp.install(program, seccomp.flag_bits(["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]))
+                seccomp.install(program)
             os.execv(argv[0], argv)
         except BaseException:
             traceback.print_exc()
