@@ -72,13 +72,12 @@ def environment() -> dict[str, str]:
 
 
 def spawn(
-    argv: Sequence[str], *, keep: Sequence[int] = (), stdout: int = -1, stderr: int = -1, group: bool = False
+    argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = -1, stdout: int = -1, stderr: int = -1
 ) -> int:
     """Start a helper and return its pid; the caller waits for it.
 
-    Only the descriptors in `keep` are inherited, under their own numbers. Output goes to /dev/null
-    unless descriptors are given. `group` puts it into a process group of its own, so that a Ctrl-C at
-    the terminal reaches rdock alone. Raises SystemFailure when it cannot be started.
+    Only the descriptors in `keep` are inherited, under their own numbers. Its standard streams are
+    /dev/null unless descriptors are given. Raises SystemFailure when it cannot be started.
     """
     debug("exec " + " ".join(argv))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -87,16 +86,15 @@ def spawn(
     try:
         return os.posix_spawn(
             argv[0],
-            argv,
+            list(argv),
             environment(),
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, null, 0),
+                (os.POSIX_SPAWN_DUP2, stdin if stdin >= 0 else null, 0),
                 (os.POSIX_SPAWN_DUP2, stdout if stdout >= 0 else null, 1),
                 (os.POSIX_SPAWN_DUP2, stderr if stderr >= 0 else null, 2),
             ],
             setsigmask=(),
             setsigdef=(signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP),
-            **({"setpgroup": 0} if group else {}),
         )
     except OSError as e:
         raise SystemFailure(f"cannot start {argv[0]}: {os.strerror(e.errno or 0)}") from e

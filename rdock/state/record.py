@@ -12,7 +12,7 @@ import errno
 import fcntl
 import json
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from rdock.errors import DataLoss, SystemFailure, reason
 
@@ -20,6 +20,7 @@ FORMAT = 1
 MAX_RECORD = 64 << 20
 
 Json = dict[str, Any]
+T = TypeVar("T")
 
 
 def read(path: str) -> Json | None:
@@ -140,3 +141,24 @@ def _same_file(fd: int, path: str) -> bool:
         return False
     here = os.fstat(fd)
     return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+# -- values in records ---------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> Json:
+    """A NamedTuple as a JSON object with Docker's key spelling: `working_dir` → `WorkingDir`."""
+    return {key.title().replace("_", ""): item for key, item in value._asdict().items()}
+
+
+def from_json(kind: type[T], found: Json) -> T:
+    """The reverse. Unknown keys are ignored, missing ones have their defaults, so that versions can meet.
+
+    Raises DataLoss if a field without a default is missing.
+    """
+    fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
+    keys = {field.title().replace("_", ""): field for field in fields}
+    try:
+        return kind(**{keys[key]: item for key, item in found.items() if key in keys})
+    except TypeError as e:
+        raise DataLoss(f"incomplete record: {e}") from e

@@ -1,0 +1,124 @@
+"""wait, stop, kill, rm: what is done to containers that exist."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from rdock.cli.usage import Options
+from rdock.container import containers, lifecycle
+from rdock.container.containers import Container
+from rdock.errors import InvalidParameter, NoSuchContainer, RdockError
+from rdock.linux import process
+
+WAIT_TEXT = """\
+Usage:  rdock wait CONTAINER [CONTAINER...]
+
+Block until one or more containers stop, then print their exit codes
+
+Aliases:
+  rdock container wait, rdock wait
+"""
+
+
+def wait(options: Options) -> int:
+    def one(container: Container) -> str:
+        return str(lifecycle.wait(container))
+
+    return _each(options.arguments, one)
+
+
+STOP_TEXT = """\
+Usage:  rdock stop [OPTIONS] CONTAINER [CONTAINER...]
+
+Stop one or more running containers
+
+Aliases:
+  rdock container stop, rdock stop
+
+Options:
+  -s, --signal string   Signal to send to the container
+  -t, --timeout int     Seconds to wait before killing the container
+      --time int        Deprecated: use --timeout
+"""
+
+
+def stop(options: Options) -> int:
+    seconds = options.number("--timeout") if options.given("--timeout") else options.number("--time")
+    number = _signal(options.text("--signal"))
+
+    def one(container: Container) -> None:
+        lifecycle.stop(container, seconds, number)
+
+    return _each(options.arguments, one)
+
+
+KILL_TEXT = """\
+Usage:  rdock kill [OPTIONS] CONTAINER [CONTAINER...]
+
+Kill one or more running containers
+
+Aliases:
+  rdock container kill, rdock kill
+
+Options:
+  -s, --signal string   Signal to send to the container
+"""
+
+
+def kill(options: Options) -> int:
+    number = _signal(options.text("--signal")) or 9
+
+    def one(container: Container) -> None:
+        lifecycle.kill(container, number)
+
+    return _each(options.arguments, one)
+
+
+RM_TEXT = """\
+Usage:  rdock rm [OPTIONS] CONTAINER [CONTAINER...]
+
+Remove one or more containers
+
+Aliases:
+  rdock container rm, rdock container remove, rdock rm
+
+Options:
+  -f, --force     Force the removal of a running container (uses SIGKILL)
+  -v, --volumes   Remove anonymous volumes associated with the container
+"""
+
+
+def rm(options: Options) -> int:
+    force = options.flag("--force")
+
+    def one(container: Container) -> None:
+        lifecycle.remove(container, force=force)
+
+    return _each(options.arguments, one, missing_is_fine=force)
+
+
+def _signal(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return process.signal_number(text)
+    except ValueError:
+        raise InvalidParameter(f"invalid signal: {text}") from None
+
+
+def _each(
+    references: list[str], action: Callable[[Container], str | None], *, missing_is_fine: bool = False
+) -> int:
+    """Do something to each container named: prints its answer or its name; 1 if one of them failed."""
+    code = 0
+    for reference in references:
+        try:
+            answer = action(containers.lookup(reference))
+            sys.stdout.write((reference if answer is None else answer) + "\n")
+            sys.stdout.flush()
+        except RdockError as e:
+            sys.stderr.write(f"rdock: {e.message}\n" + (f"{e.hint}\n" if e.hint else ""))
+            if not (missing_is_fine and isinstance(e, NoSuchContainer)):
+                code = 1
+    return code

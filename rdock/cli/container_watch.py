@@ -1,0 +1,168 @@
+"""ps, logs, inspect: what there is to know about containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from rdock.cli import output
+from rdock.cli.usage import Options
+from rdock.container import containers, inspect, logs
+from rdock.container.containers import Container, State
+from rdock.errors import InvalidParameter, NoSuchContainer, NoSuchImage, NoSuchObject, NotFound
+from rdock.image import describe, images
+from rdock.state import timestamp
+
+PS_TEXT = """\
+Usage:  rdock ps [OPTIONS]
+
+List containers
+
+Aliases:
+  rdock container ls, rdock container list, rdock container ps, rdock ps
+
+Options:
+  -a, --all             Show all containers (default shows just running)
+      --format string   Format output using a custom template
+  -n, --last int        Show n last created containers (includes all states)
+  -l, --latest          Show the latest created container (includes all states)
+      --no-trunc        Don't truncate output
+  -q, --quiet           Only display container IDs
+"""
+
+_PS_COLUMNS = {
+    "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "RunningFor": "CREATED", "Status": "STATUS",
+    "Ports": "PORTS", "Names": "NAMES",
+}  # fmt: skip
+
+
+def ps(options: Options) -> int:
+    last = 1 if options.flag("--latest") else options.number("--last")
+    whole = options.flag("--no-trunc")
+    rows = []
+    for container in containers.all_containers()[:last]:
+        state = container.state()
+        if state.is_running or options.flag("--all") or last is not None:
+            rows.append(_row(container, state, whole=whole))
+    output.show(rows, _PS_COLUMNS, options, quiet_key="ID")
+    return 0
+
+
+def _row(container: Container, state: State, *, whole: bool) -> dict[str, Any]:
+    config = container.config
+    command = " ".join((config.entrypoint or []) + (config.cmd or []))
+    created = timestamp.to_ns(container.created) / 1e9
+    return {
+        "ID": container.id if whole else container.short_id,
+        "Image": container.image_name,
+        "Command": '"' + (command if whole or len(command) <= 20 else command[:19] + "…") + '"',
+        "CreatedAt": container.created,
+        "RunningFor": output.age(created) + " ago",
+        "Status": status_text(state),
+        "State": state.status,
+        "Ports": inspect.describe_ports(container) if state.is_running else "",
+        "Names": container.name,
+        "Labels": ",".join(f"{name}={value}" for name, value in config.labels.items()),
+        "Mounts": ",".join(bind.split(":")[0] for bind in container.host_config.binds),
+        "Networks": container.host_config.network_mode,
+    }
+
+
+def status_text(state: State) -> str:
+    """Docker's sentence: `Up 2 minutes`, `Exited (0) 3 seconds ago`."""
+    if state.is_running:
+        since = output.age(timestamp.to_ns(state.started_at) / 1e9)
+        return f"Up {since}" + (" (Paused)" if state.paused else "")
+    if state.status == "created":
+        return "Created"
+    if not state.finished_at:
+        return f"Exited ({state.exit_code})"
+    return f"Exited ({state.exit_code}) {output.age(timestamp.to_ns(state.finished_at) / 1e9)} ago"
+
+
+LOGS_TEXT = """\
+Usage:  rdock logs [OPTIONS] CONTAINER
+
+Fetch the logs of a container
+
+Aliases:
+  rdock container logs, rdock logs
+
+Options:
+  -f, --follow        Follow log output
+  -n, --tail string   Number of lines to show from the end of the logs
+  -t, --timestamps    Show timestamps
+"""
+
+
+def logs_(options: Options) -> int:
+    container = containers.lookup(options.arguments[0])
+    tail = options.text("--tail")
+    if tail is not None and tail != "all" and not tail.isdecimal():
+        raise InvalidParameter(f"invalid value for tail: {tail}")
+    state = container.state()
+    pidfd = state.monitor.open() if options.flag("--follow") and state.is_running else None
+    count = None if tail in (None, "all") else int(tail or 0)
+    for entry in logs.read(container.log_path, follow=options.flag("--follow"), ended=pidfd, tail=count):
+        prefix = f"{entry.time} " if options.flag("--timestamps") else ""
+        _write(1 if entry.stream == "stdout" else 2, prefix + entry.text)
+    return 0
+
+
+def _write(fd: int, text: str) -> None:
+    view = memoryview(text.encode("utf-8", "surrogateescape"))
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+INSPECT_TEXT = """\
+Usage:  rdock inspect [OPTIONS] NAME|ID [NAME|ID...]
+
+Return low-level information on rdock objects
+
+Aliases:
+  rdock container inspect, rdock image inspect, rdock inspect
+
+Options:
+  -f, --format string   Format output using a custom template
+      --type string     Return JSON for specified type: container or image
+"""
+
+
+def inspect_(options: Options) -> int:
+    kind = options.text("--type") or ""
+    if kind not in ("", "container", "image"):
+        raise InvalidParameter(f'"{kind}" is not a valid value for --type')
+    found, missing = [], []
+    for name in options.arguments:
+        try:
+            found.append(_describe(name, kind))
+        except NotFound as e:
+            missing.append(e.message)
+    template = options.text("--format")
+    if template and template != "json":
+        for item in found:
+            sys.stdout.write(output.render(template, item) + "\n")
+    else:
+        sys.stdout.write(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+    for message in missing:
+        sys.stderr.write(f"rdock: {message}\n")
+    return 1 if missing else 0
+
+
+def _describe(name: str, kind: str) -> dict[str, Any]:
+    if kind != "image":
+        try:
+            return inspect.describe(containers.lookup(name))
+        except NoSuchContainer:
+            if kind == "container":
+                raise
+    try:
+        return describe.inspect(images.lookup(name))
+    except NoSuchImage:
+        if kind == "image":
+            raise
+        raise NoSuchObject(name) from None

@@ -1,0 +1,209 @@
+"""The way in and out of the command line: the table of commands, and errors to texts and exit codes.
+
+The table is plain data; the module of a command is imported when it is chosen. One that has to be
+root of the user's small world is marked so, and the namespaces are entered here, once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from rdock import __version__, config, launch, paths
+from rdock.cli import usage
+from rdock.errors import RdockError, UsageError, reason
+from rdock.runtime import rootless
+
+
+class Command(NamedTuple):
+    """One command; its function and its help text NAME_TEXT stand side by side in its module."""
+
+    place: str
+    """module:function"""
+    summary: str
+    needs_root: bool = True
+    reads_store: bool = True
+    failure: int = 1
+    """Exit code of rdock's own failure; 125 where others are the program's."""
+
+
+COMMANDS: dict[str, Command] = {
+    "run": Command("container_run:run", "Create and run a new container from an image", failure=125),
+    "exec": Command("container_reach:exec_", "Execute a command in a running container"),
+    "ps": Command("container_watch:ps", "List containers", needs_root=False),
+    "images": Command("image:images", "List images", needs_root=False),
+    "inspect": Command("container_watch:inspect_", "Return low-level information on rdock objects", needs_root=False),
+    "logs": Command("container_watch:logs_", "Fetch the logs of a container", needs_root=False),
+    "wait": Command("container_manage:wait", "Block until one or more containers stop, then print their exit codes"),
+    "stop": Command("container_manage:stop", "Stop one or more running containers"),
+    "kill": Command("container_manage:kill", "Kill one or more running containers"),
+    "rm": Command("container_manage:rm", "Remove one or more containers"),
+    "load": Command("image:load", "Load an image from a tar archive or STDIN"),
+    "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
+    "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "rmi": Command("image:rmi", "Remove one or more images"),
+    "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
+}
+
+# Docker's longer spellings, by noun.
+ALIASES = {
+    "container run": "run",
+    "container exec": "exec",
+    "container ls": "ps",
+    "container list": "ps",
+    "container ps": "ps",
+    "container logs": "logs",
+    "container wait": "wait",
+    "container stop": "stop",
+    "container kill": "kill",
+    "container rm": "rm",
+    "container remove": "rm",
+    "container inspect": "inspect",
+    "image ls": "images",
+    "image list": "images",
+    "image load": "load",
+    "image import": "import",
+    "image tag": "tag",
+    "image rm": "rmi",
+    "image remove": "rmi",
+    "image inspect": "inspect",
+    "system info": "info",
+}
+
+GLOBAL_TEXT = """\
+Usage:  rdock [OPTIONS] COMMAND [ARG...]
+
+Containers for people without root
+
+Global Options:
+  -D, --debug                   Show what is done, on the error output
+      --id-mode string          How root's ids are made: auto, subids, direct or single
+      --storage-driver string   Storage driver for new containers: overlay, fuse-overlayfs or copy
+  -v, --version                 Print version information and quit
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Run one command line; the exit code."""
+    try:
+        return _run(list(words))
+    except RdockError as e:
+        return complain(e, e.exit_code)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has had enough; nothing more can be said to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    except OSError as e:
+        if launch.debugging:
+            raise
+        return complain(RdockError(f"{e.filename or 'system call'}: {reason(e)}"), 125)
+
+
+def complain(error: RdockError, code: int) -> int:
+    """One line of what went wrong, a second one with the fix."""
+    lines = [f"rdock: {error.message}"] + ([error.hint] if error.hint else [])
+    sys.stdout.flush()
+    os.write(2, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    return code
+
+
+def _run(words: list[str]) -> int:
+    options = usage.parse(GLOBAL_TEXT, "", words)
+    if options is None or (not options.arguments and not options.flag("--version")):
+        sys.stdout.write(overview())
+        return 0
+    if options.flag("--version"):
+        sys.stdout.write(f"rdock version {__version__}\n")
+        return 0
+    launch.debugging = options.flag("--debug")
+    name, rest = find(options.arguments)
+    if name == "help":
+        return _help(rest)
+    command = COMMANDS[name]
+    module = importlib.import_module(f"rdock.cli.{command.place.partition(':')[0]}")
+    function = command.place.partition(":")[2]
+    parsed = usage.parse(getattr(module, text_name(function)), name, rest)
+    if parsed is None:
+        sys.stdout.write("\n" + getattr(module, text_name(function)) + "\n")
+        return 0
+    try:
+        chosen = {key: options.text(f"--{key}") for key in ("id-mode", "storage-driver")}
+        config.override(**{key.replace("-", "_"): value for key, value in chosen.items() if value is not None})
+        paths.settle()
+        if command.needs_root or (command.reads_store and _is_anything_left()):
+            enter()
+        code: int = getattr(module, function)(parsed)
+        sys.stdout.flush()
+        return code
+    except RdockError as e:
+        return complain(e, command.failure if e.exit_code == 1 else e.exit_code)
+
+
+def enter() -> None:
+    """Become root of the user's own namespaces, and clear away what killed processes left."""
+    from rdock.container import removal
+
+    settings = config.current()
+    rootless.enter(settings.id_mode, settings.holder_linger)
+    removal.sweep()
+
+
+def _is_anything_left() -> bool:
+    """Whether a killed process left something that has to be cleared away before the store is shown."""
+    from rdock.container import removal
+    from rdock.storage import staging
+
+    return bool(removal.abandoned()) or staging.is_anything_left()
+
+
+def text_name(function: str) -> str:
+    return function.strip("_").upper() + "_TEXT"
+
+
+def find(words: list[str]) -> tuple[str, list[str]]:
+    """The command that the words begin with, under its short name, and the words after it.
+
+    Raises UsageError in Docker's words if there is none.
+    """
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        name = ALIASES.get(name, name)
+        if name in COMMANDS or name == "help":
+            return name, words[count:]
+    raise UsageError(f"unknown command: rdock {words[0]}", "\nRun 'rdock --help' for more information")
+
+
+def _help(words: list[str]) -> int:
+    if words:
+        name, _ = find(words)
+        sys.stdout.write("\n" + text_of(COMMANDS[name]) + "\n")
+    else:
+        sys.stdout.write(overview())
+    return 0
+
+
+def text_of(command: Command) -> str:
+    module, _, function = command.place.partition(":")
+    text: str = getattr(importlib.import_module(f"rdock.cli.{module}"), text_name(function))
+    return text
+
+
+def all_texts() -> list[str]:
+    """Every help text, for the table of grammars and for tests."""
+    return [GLOBAL_TEXT, *(text_of(command) for command in COMMANDS.values())]
+
+
+def overview() -> str:
+    """The page that `rdock --help` shows."""
+    head, _, options = GLOBAL_TEXT.partition("\nGlobal Options:\n")
+    width = max(len(name) for name in COMMANDS)
+    commands = "".join(f"  {name:<{width}}  {command.summary}\n" for name, command in COMMANDS.items())
+    return (
+        f"\n{head}\nCommands:\n{commands}\nGlobal Options:\n{options}\n"
+        "Run 'rdock COMMAND --help' for more information on a command.\n"
+    )

@@ -1,0 +1,109 @@
+"""What a container was asked to be: Docker's Config (portable) and HostConfig (of this machine).
+
+Also the parsers of the values in them that users write (sizes, environment files); the doors use
+these, so that the command line and the API understand the same words.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+from rdock.errors import InvalidParameter, reason
+from rdock.linux import process
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHM_SIZE = 64 << 20
+
+
+class Config(NamedTuple):
+    """Docker's `Config`: independent of the machine. Lists and dicts as the API has them."""
+
+    hostname: str = ""
+    domainname: str = ""
+    user: str = ""
+    attach_stdin: bool = False
+    attach_stdout: bool = False
+    attach_stderr: bool = False
+    exposed_ports: dict[str, Any] = {}
+    tty: bool = False
+    open_stdin: bool = False
+    stdin_once: bool = False
+    env: list[str] = []
+    cmd: list[str] | None = None
+    image: str = ""
+    volumes: dict[str, Any] = {}
+    working_dir: str = ""
+    entrypoint: list[str] | None = None
+    labels: dict[str, str] = {}
+    stop_signal: str = ""
+    stop_timeout: int | None = None
+
+
+class HostConfig(NamedTuple):
+    """Docker's `HostConfig`: what the container gets of this machine."""
+
+    binds: list[str] = []
+    network_mode: str = "default"
+    port_bindings: dict[str, list[dict[str, str]]] = {}
+    auto_remove: bool = False
+    cap_add: list[str] = []
+    cap_drop: list[str] = []
+    privileged: bool = False
+    readonly_rootfs: bool = False
+    security_opt: list[str] = []
+    tmpfs: dict[str, str] = {}
+    init: bool = False
+    shm_size: int = SHM_SIZE
+    runtime: str = "rdock"
+
+
+def read_env_file(path: str) -> list[str]:
+    """The lines of an `--env-file`, as Docker reads them: NAME=VALUE, or NAME to copy the caller's.
+
+    Blank lines and those starting with `#` are skipped, nothing is unquoted. Raises InvalidParameter
+    with the line number.
+    """
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = file.read(16 << 20).split("\n")
+    except OSError as e:
+        raise InvalidParameter(f"open {path}: {reason(e)}") from e
+    except UnicodeDecodeError as e:
+        raise InvalidParameter(f"invalid env file ({path}): not UTF-8 at byte {e.start}") from e
+    found = []
+    for number, line in enumerate(lines, 1):
+        text = line.rstrip("\r").lstrip(" \t")
+        if not text or text.startswith("#"):
+            continue
+        name, equals, _ = text.partition("=")
+        if not name:
+            raise InvalidParameter(f"invalid env file ({path}): line {number}: no variable name on line '{text}'")
+        if any(character in name for character in " \t\0"):
+            raise InvalidParameter(f"invalid env file ({path}): line {number}: variable '{name}' contains whitespaces")
+        if equals or name in os.environ:
+            found.append(text if equals else f"{name}={os.environ[name]}")
+    return found
+
+
+def merge_env(*sources: list[str]) -> list[str]:
+    """Later settings win, each variable keeps its first place.
+
+    An entry without `=`, or with an empty name, is left out: an image may hold such, and it must not
+    pull a variable of the host in (CVE-2026-57231).
+    """
+    merged: dict[str, str] = {}
+    for source in sources:
+        for entry in source:
+            name, equals, _ = entry.partition("=")
+            if name and equals and "\0" not in entry:
+                merged[name] = entry
+    return list(merged.values())
+
+
+def stop_signal(text: str) -> int:
+    """The number of a stop signal, SIGTERM by default. Raises InvalidParameter in Docker's words."""
+    try:
+        return process.signal_number(text or "SIGTERM")
+    except ValueError:
+        raise InvalidParameter(f"invalid signal: {text}") from None

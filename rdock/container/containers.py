@@ -1,0 +1,237 @@
+"""Containers on disk: the record of what each was asked to be, its state, names and lookup.
+
+`container.json` is written once by create (and by rename and update), `state.json` by the monitor
+of the last run. The status that users see is derived from both and stored nowhere.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from rdock import paths
+from rdock.container.config import Config, HostConfig
+from rdock.errors import Conflict, InvalidParameter, NoSuchContainer
+from rdock.linux.process import Identity
+from rdock.state import record
+from rdock.state.record import Lock
+
+ID_LENGTH = 64
+
+
+class State(NamedTuple):
+    """Docker's `State`, as the last monitor left it, and who that monitor and process 1 are."""
+
+    pid: int = 0
+    pid_start: int = 0
+    monitor_pid: int = 0
+    monitor_start: int = 0
+    boot: str = ""
+    started_at: str = ""
+    finished_at: str = ""
+    exit_code: int = 0
+    error: str = ""
+    finished: bool = False
+    paused: bool = False
+
+    @property
+    def process(self) -> Identity:
+        return Identity(self.pid, self.pid_start, self.boot)
+
+    @property
+    def monitor(self) -> Identity:
+        return Identity(self.monitor_pid, self.monitor_start, self.boot)
+
+    @property
+    def status(self) -> str:
+        """Docker's word: created, running, paused, exited."""
+        if self.finished:
+            return "exited" if self.started_at else "created"
+        if self.monitor_pid == 0:
+            return "created"
+        if self.process.is_alive() or self.monitor.is_alive():
+            if not self.started_at:
+                return "created"
+            return "paused" if self.paused else "running"
+        return "exited" if self.started_at else "created"
+
+    @property
+    def is_running(self) -> bool:
+        return self.status in ("running", "paused")
+
+
+class Container(NamedTuple):
+    """One container as it was created."""
+
+    id: str
+    name: str
+    created: str
+    image: str
+    """Id of the image, 64 hex digits."""
+    image_name: str
+    """How the image was named when the container was made."""
+    config: Config
+    host_config: HostConfig
+    driver: str
+    id_mode: str
+
+    @property
+    def short_id(self) -> str:
+        return self.id[:12]
+
+    @property
+    def directory(self) -> str:
+        return paths.container(self.id)
+
+    @property
+    def log_path(self) -> str:
+        return os.path.join(self.directory, f"{self.id}-json.log")
+
+    @property
+    def bundle(self) -> str:
+        return paths.container_runtime(self.id)
+
+    @property
+    def root(self) -> str:
+        """Where the root is mounted, in the mount namespace of the monitor only."""
+        return os.path.join(self.bundle, "merged")
+
+    def state(self) -> State:
+        found = record.read(os.path.join(self.directory, "state.json"))
+        return record.from_json(State, found) if found else State()
+
+    def write_state(self, state: State, *, durable: bool) -> None:
+        record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
+
+
+def save(container: Container, directory: str) -> None:
+    """Write container.json into `directory`, which is the container's or the one it is being made in."""
+    content = record.to_json(container)
+    content["Config"] = record.to_json(container.config)
+    content["HostConfig"] = record.to_json(container.host_config)
+    # A container that goes with its process does not outlive a power cut either.
+    record.write(os.path.join(directory, "container.json"), content, durable=not container.host_config.auto_remove)
+
+
+def load(container_id: str) -> Container:
+    """The container with this full id. Raises NoSuchContainer."""
+    found = record.read(os.path.join(paths.container(container_id), "container.json"))
+    if found is None:
+        raise NoSuchContainer(container_id)
+    found["Config"] = record.from_json(Config, found["Config"])
+    found["HostConfig"] = record.from_json(HostConfig, found["HostConfig"])
+    return record.from_json(Container, found)
+
+
+def ids() -> list[str]:
+    """The ids of all containers, in no order."""
+    try:
+        return [name for name in os.listdir(paths.containers()) if len(name) == ID_LENGTH]
+    except FileNotFoundError:
+        return []
+
+
+def all_containers() -> list[Container]:
+    """Every container, newest first; one that is removed meanwhile is left out."""
+    found = []
+    for container_id in ids():
+        try:
+            found.append(load(container_id))
+        except NoSuchContainer:
+            continue
+    return sorted(found, key=lambda container: container.created, reverse=True)
+
+
+def lookup(reference: str) -> Container:
+    """A container by full id, name, or the beginning of its id.
+
+    Raises NoSuchContainer; InvalidParameter when several ids begin so.
+    """
+    if not reference or "/" in reference.lstrip("/") or reference.startswith("."):
+        raise NoSuchContainer(reference)
+    if len(reference) == ID_LENGTH and os.path.isdir(paths.container(reference)):
+        return load(reference)
+    named = _named(reference.lstrip("/"))
+    if named is not None:
+        return load(named)
+    matches = [container_id for container_id in ids() if container_id.startswith(reference)]
+    if len(matches) > 1:
+        raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
+    if not matches:
+        raise NoSuchContainer(reference)
+    return load(matches[0])
+
+
+# -- names ---------------------------------------------------------------------------------------
+
+
+def _named(name: str) -> str | None:
+    """The id that a name stands for; None also when that container never came to be."""
+    try:
+        container_id = os.readlink(os.path.join(paths.names(), name))
+    except OSError:
+        return None
+    return container_id if os.path.isdir(paths.container(container_id)) else None
+
+
+def check_name(name: str) -> str:
+    """Raises InvalidParameter in Docker's words unless the name is one."""
+    allowed = name.isascii() and len(name) > 1 and len(name) <= 255 and name[0].isalnum()
+    if not allowed or any(not (character.isalnum() or character in "_.-") for character in name):
+        raise InvalidParameter(
+            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    return name
+
+
+def take_name(name: str, container_id: str) -> None:
+    """Make a name stand for an id. Raises Conflict in Docker's words when it stands for another."""
+    os.makedirs(paths.names(), mode=0o700, exist_ok=True)
+    link = os.path.join(paths.names(), name)
+    try:
+        os.symlink(container_id, link)
+        return
+    except FileExistsError:
+        pass
+    # Only what a killed create left behind may be replaced; under a lock, lest two do so.
+    with Lock(os.path.join(paths.names(), ".lock")):
+        owner = _named(name)
+        if owner is not None and owner != container_id or _is_being_made(link):
+            raise Conflict(
+                f'The container name "/{name}" is already in use by container "{owner or os.readlink(link)}". '
+                "You have to remove (or rename) that container to be able to reuse that name."
+            )
+        record.remove(link)
+        os.symlink(container_id, link)
+
+
+def _is_being_made(link: str) -> bool:
+    """Whether the create that took this name is still at work: its run directory is locked."""
+    lock = run_lock(os.readlink(link))
+    try:
+        free = lock.acquire(wait=False)
+    except FileNotFoundError:
+        return False
+    lock.release()
+    return not free
+
+
+def drop_name(name: str, container_id: str) -> None:
+    link = os.path.join(paths.names(), name)
+    try:
+        if os.readlink(link) == container_id:
+            os.unlink(link)
+    except OSError:
+        pass
+
+
+# -- locks ---------------------------------------------------------------------------------------
+
+
+def run_lock(container_id: str) -> Lock:
+    """The lock of a container's run directory.
+
+    Held by the command that creates or starts it and then, inherited through fork, by its monitor
+    until the end. Whoever gets it knows that nobody is at work there: what lies about is rubbish.
+    """
+    return Lock(os.path.join(paths.container_runtime(container_id), "lock"))

@@ -1,0 +1,149 @@
+"""exec: one more process in a running container.
+
+A session has a small monitor of its own, forked by the command, which carries its streams and reaps
+it; so a session outlives a client that goes away, as in Docker, and `-d` needs nothing special.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import Any, NamedTuple, NoReturn
+
+from rdock import launch
+from rdock.container import attach, capability_sets, filters, monitor, spec, stdio, users
+from rdock.container.config import merge_env
+from rdock.container.containers import Container
+from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
+from rdock.linux import process
+from rdock.linux.inroot import O_PATH
+from rdock.runtime import join
+from rdock.runtime.channel import Failed
+
+
+class Request(NamedTuple):
+    """What is to be executed."""
+
+    args: list[str]
+    env: list[str]
+    user: str
+    directory: str
+    terminal: bool
+    stdin: bool
+    privileged: bool
+
+
+def start(container: Container, request: Request, console_size: tuple[int, int] | None) -> tuple[socket.socket, int]:
+    """Start a session: the connection to its streams, and the pid of its monitor, a child of this process.
+
+    Raises NotRunning, CannotExecute, CommandNotFound.
+    """
+    state = container.state()
+    if state.status == "paused":
+        raise Conflict(f"container {container.name} is paused, unpause the container before exec")
+    pidfd = state.process.open() if state.is_running else None
+    if pidfd is None:
+        raise NotRunning(container.id)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _run(container, state.pid, request, console_size, theirs)
+    os.close(pidfd)
+    theirs.close()
+    try:
+        attach.await_start(ours)
+    except BaseException:
+        os.waitpid(pid, 0)
+        raise
+    return ours, pid
+
+
+def _run(
+    container: Container,
+    pid: int,
+    request: Request,
+    console_size: tuple[int, int] | None,
+    connection: socket.socket,
+) -> NoReturn:
+    """The session's monitor."""
+    try:
+        os.setsid()
+        process.set_name("rdock-exec")
+        process.reset_signals()
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        monitor.let_go_of_the_terminal()
+        _Session(container, pid, request, console_size).run(connection)
+    except BaseException as e:
+        launch.debug(f"exec: {type(e).__name__}: {e}")
+        monitor.send_failure(connection, explain(e, container))
+    finally:
+        os._exit(0)
+
+
+def explain(error: BaseException, container: Container) -> RdockError:
+    if isinstance(error, RdockError):
+        return error
+    if isinstance(error, Failed):
+        return monitor.explain_failure(error)
+    if isinstance(error, OSError):
+        if not container.state().is_running:
+            return NotRunning(container.id)
+        return system_failure("cannot enter the container", error)
+    return SystemFailure(f"the session failed: {type(error).__name__}: {error}")
+
+
+class _Session:
+    def __init__(
+        self, container: Container, pid: int, request: Request, console_size: tuple[int, int] | None
+    ) -> None:
+        self.container, self.pid, self.request, self.console_size = container, pid, request, console_size
+        self.child = 0
+
+    def run(self, connection: socket.socket) -> None:
+        container, request = self.container, self.request
+        server = stdio.Server(log=None, on_signal=self._kill)
+        pipes = stdio.Pipes(request.terminal, request.stdin)
+        try:
+            joined = join.start(self.pid, self._process(), pipes.theirs, self._filter())
+        finally:
+            pipes.close_theirs()
+        self.child = joined.pid
+        if request.terminal:
+            server.use_terminal(joined.terminal)
+        else:
+            server.use_pipes(*pipes.ours)
+        server.add_client(connection)
+        server.broadcast(b"s")
+        server.run(os.pidfd_open(self.child))
+        code = launch.wait(self.child)
+        server.finish(b"x", {"code": code})
+
+    def _kill(self, number: int) -> None:
+        os.kill(self.child, number)
+
+    def _process(self) -> dict[str, Any]:
+        """The OCI process object: the container's own identity unless the request has another."""
+        container, request = self.container, self.request
+        root = os.open(f"/proc/{self.pid}/root", O_PATH | os.O_DIRECTORY)
+        try:
+            user = users.resolve(root, request.user or container.config.user)
+        finally:
+            os.close(root)
+        host = container.host_config
+        privileged = request.privileged or host.privileged
+        return spec.process(
+            container,
+            user=user,
+            args=request.args,
+            env=merge_env(container.config.env, request.env),
+            cwd=request.directory or container.config.working_dir or "/",
+            terminal=request.terminal,
+            capabilities=capability_sets.resolve(host.cap_add, host.cap_drop, privileged),
+            console_size=self.console_size,
+        )
+
+    def _filter(self) -> bytes | None:
+        return None if self.request.privileged else filters.saved(self.container.bundle)

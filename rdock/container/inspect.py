@@ -1,0 +1,98 @@
+"""A container as Docker's API shows it: the object of `inspect`, and the fields of `ps`."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rdock.container.containers import Container
+from rdock.network import endpoint, uplink
+from rdock.network.endpoint import Bindings
+from rdock.state import record, timestamp
+
+
+def describe(container: Container) -> dict[str, Any]:
+    """The whole object."""
+    state = container.state()
+    config, host = container.config, container.host_config
+    args = (config.entrypoint or []) + (config.cmd or [])
+    return {
+        "Id": container.id,
+        "Created": container.created,
+        "Path": args[0] if args else "",
+        "Args": args[1:],
+        "State": {
+            "Status": state.status,
+            "Running": state.is_running,
+            "Paused": state.status == "paused",
+            "Restarting": False,
+            "OOMKilled": False,
+            "Dead": False,
+            "Pid": state.pid if state.is_running else 0,
+            "ExitCode": state.exit_code,
+            "Error": state.error,
+            "StartedAt": state.started_at or timestamp.ZERO,
+            "FinishedAt": state.finished_at or timestamp.ZERO,
+        },
+        "Image": f"sha256:{container.image}",
+        "ResolvConfPath": os.path.join(container.directory, "resolv.conf"),
+        "HostnamePath": os.path.join(container.directory, "hostname"),
+        "HostsPath": os.path.join(container.directory, "hosts"),
+        "LogPath": container.log_path,
+        "Name": f"/{container.name}",
+        "RestartCount": 0,
+        "Driver": container.driver,
+        "Platform": "linux",
+        "IdMode": container.id_mode,
+        "HostConfig": record.to_json(host),
+        "GraphDriver": {
+            "Name": container.driver,
+            "Data": {
+                "UpperDir": os.path.join(container.directory, "upper"),
+                "WorkDir": os.path.join(container.directory, "work"),
+                "MergedDir": container.root,
+            },
+        },
+        "Mounts": _mounts(container),
+        "Config": record.to_json(config),
+        "NetworkSettings": _network(container, running=state.is_running),
+    }
+
+
+def bindings(container: Container) -> Bindings:
+    """The published ports in force, with the ports of the host that were chosen."""
+    found = record.read(os.path.join(container.bundle, "network.json")) or {}
+    ports: Bindings = found.get("Ports", {})
+    return ports
+
+
+def _mounts(container: Container) -> list[dict[str, Any]]:
+    found = []
+    for bind in container.host_config.binds:
+        source, target, *mode = bind.split(":")
+        options = mode[0].split(",") if mode else []
+        found.append(
+            {
+                "Type": "bind", "Source": source, "Destination": target, "Mode": ",".join(options),
+                "RW": "ro" not in options, "Propagation": "rprivate",
+            }
+        )  # fmt: skip
+    return found
+
+
+def _network(container: Container, *, running: bool) -> dict[str, Any]:
+    mode = container.host_config.network_mode
+    ports: dict[str, Any] = dict.fromkeys(container.config.exposed_ports)
+    if running:
+        ports.update(bindings(container))
+    connected = running and mode == "slirp4netns"
+    address = {
+        "IPAddress": uplink.ADDRESS if connected else "",
+        "IPPrefixLen": uplink.PREFIX_LENGTH if connected else 0,
+        "Gateway": uplink.GATEWAY if connected else "",
+    }
+    return {"Ports": ports if running else {}, **address, "Networks": {mode: {**address}}}
+
+
+def describe_ports(container: Container) -> str:
+    return endpoint.describe(bindings(container))

@@ -1,0 +1,213 @@
+"""What is done to containers: create, start, kill, stop, wait, remove; each an ordered list of steps.
+
+The doors call these. Everything here assumes that the process is root of its small world.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from typing import NamedTuple
+
+from rdock import paths
+from rdock.container import attach, containers, monitor, names, removal
+from rdock.container.config import Config, HostConfig, stop_signal
+from rdock.container.containers import Container, State
+from rdock.errors import Conflict, NotRunning, SystemFailure, system_failure
+from rdock.image import images
+from rdock.image.images import Image
+from rdock.linux import process
+from rdock.runtime import rootless
+from rdock.state import timestamp
+from rdock.state.record import Lock
+from rdock.storage import driver, staging
+
+STOP_SECONDS = 10
+
+
+class Made(NamedTuple):
+    """A container that was just created, with its run lock, which the caller owns."""
+
+    container: Container
+    lock: Lock
+
+
+def create(image: Image, image_name: str, config: Config, host: HostConfig, name: str = "") -> Made:
+    """Create a container from an image; nothing of it runs yet.
+
+    The configuration is already merged with the image's. Raises Conflict if the name is taken.
+    """
+    container_id = os.urandom(32).hex()
+    if name:
+        containers.check_name(name)
+    config = config._replace(hostname=config.hostname or container_id[:12])
+    try:
+        os.makedirs(paths.container_runtime(container_id), mode=0o700)
+        os.makedirs(paths.containers(), mode=0o700, exist_ok=True)
+        lock = containers.run_lock(container_id)
+        lock.acquire()
+    except OSError as e:
+        raise system_failure("cannot create the container", e) from e
+    try:
+        name = _take_name(name, container_id)
+        container = Container(
+            id=container_id,
+            name=name,
+            created=timestamp.now(),
+            image=image.id,
+            image_name=image_name,
+            config=config,
+            host_config=host,
+            driver=driver.chosen(),
+            id_mode=rootless.entered().mode,
+        )
+        with staging.entry() as entry:
+            containers.save(container, entry.path)
+            os.rename(entry.path, container.directory)
+            entry.placed = True
+    except BaseException as e:
+        containers.drop_name(name, container_id)
+        removal.remove_bundle(container_id)
+        lock.release()
+        if isinstance(e, OSError):
+            raise system_failure("cannot create the container", e) from e
+        raise
+    return Made(container, lock)
+
+
+def _take_name(name: str, container_id: str) -> str:
+    """The wanted name, or one that is made up and free."""
+    if name:
+        containers.take_name(name, container_id)
+        return name
+    while True:
+        name = names.invent()
+        try:
+            containers.take_name(name, container_id)
+            return name
+        except Conflict:
+            continue
+
+
+def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[socket.socket, int]:
+    """Start a created container: the connection to its streams, and the pid of its monitor.
+
+    The monitor is a child of this process; whoever stays reaps it. Returns when the container's
+    program runs. Raises what kept it from running; a container with `auto_remove` is gone then.
+    """
+    container = made.container
+    directories = images.root_directories(images.lookup(container.image))
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    order = monitor.Order(container, directories, theirs, made.lock, console_size)
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        monitor.run(order)
+    theirs.close()
+    made.lock.release()
+    try:
+        attach.await_start(ours)
+    except BaseException:
+        os.waitpid(pid, 0)
+        raise
+    return ours, pid
+
+
+def discard(made: Made) -> None:
+    """Undo a create whose start did not come about."""
+    removal.remove_files(made.container)
+    removal.remove_bundle(made.container.id)
+    made.lock.release()
+
+
+def kill(container: Container, number: int) -> None:
+    """Send a signal to process 1. Raises NotRunning."""
+    pidfd = _running(container).process.open()
+    if pidfd is None:
+        raise NotRunning(container.id)
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        raise NotRunning(container.id) from None
+    finally:
+        os.close(pidfd)
+
+
+def _running(container: Container) -> State:
+    state = container.state()
+    if not state.is_running:
+        raise NotRunning(container.id)
+    return state
+
+
+def stop(container: Container, seconds: int | None = None, number: int | None = None) -> bool:
+    """Ask process 1 to end, and kill it after a grace of `seconds` (-1: never); False if it did not run.
+
+    Returns when the monitor has recorded the end.
+    """
+    state = container.state()
+    pidfd = state.process.open() if state.is_running else None
+    if pidfd is None:
+        return False
+    if seconds is None:
+        seconds = STOP_SECONDS if container.config.stop_timeout is None else container.config.stop_timeout
+    try:
+        signal.pidfd_send_signal(pidfd, number or stop_signal(container.config.stop_signal))
+        if not process.wait_exit(pidfd, None if seconds < 0 else seconds):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            process.wait_exit(pidfd)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+    await_monitor(state)
+    return True
+
+
+def await_monitor(state: State) -> None:
+    """Wait until the monitor of a run has finished its work."""
+    pidfd = state.monitor.open()
+    if pidfd is not None:
+        process.wait_exit(pidfd)
+        os.close(pidfd)
+
+
+def wait(container: Container) -> int:
+    """Wait until the container has ended, at once if it does not run; its exit code."""
+    state = container.state()
+    if state.is_running:
+        await_monitor(state)
+        if not os.path.isdir(container.directory):
+            return _last_words(container, state)
+        state = container.state()
+    return state.exit_code
+
+
+def _last_words(container: Container, state: State) -> int:
+    raise SystemFailure(f"container {container.id} was removed before its exit code could be read")
+
+
+def remove(container: Container, *, force: bool = False) -> None:
+    """Remove a container and all that is its own.
+
+    Raises Conflict in Docker's words if it runs, unless `force`, which kills it first.
+    """
+    state = container.state()
+    if state.is_running:
+        if not force:
+            raise Conflict(
+                f'cannot remove container "{container.name}": container is {state.status}: '
+                "stop the container before removing or force remove"
+            )
+        stop(container, 0, signal.SIGKILL)
+    try:
+        os.makedirs(paths.container_runtime(container.id), mode=0o700, exist_ok=True)
+        with containers.run_lock(container.id):
+            if os.path.isdir(container.directory):
+                removal.remove_files(container)
+            removal.remove_bundle(container.id)
+    except FileNotFoundError:
+        pass  # its own monitor has removed it meanwhile
+    except OSError as e:
+        raise system_failure(f"cannot remove container {container.name}", e) from e

@@ -1,0 +1,244 @@
+"""The monitor: the process that outlives the command, one for each running container.
+
+It makes the container's root and namespaces, starts process 1, carries its streams, waits for its end
+and records it, and takes away what is left. Forked by the command that starts the container, in its
+namespaces (the holder's) and with its imports; it holds the container's run lock until it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+from typing import NamedTuple, NoReturn
+
+from rdock import launch
+from rdock.container import attach, filters, removal, spec, stdio, users
+from rdock.container.containers import Container, State
+from rdock.container.logs import LogWriter
+from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure, system_failure
+from rdock.linux import idmap, namespaces, process
+from rdock.linux import mount as m
+from rdock.linux.inroot import O_PATH
+from rdock.network import endpoint, sandbox, uplink
+from rdock.network.uplink import Uplink
+from rdock.runtime import engines
+from rdock.runtime.channel import Failed
+from rdock.runtime.engines import Engine
+from rdock.state import record, timestamp
+from rdock.state.record import Lock
+from rdock.storage import driver
+
+
+class Order(NamedTuple):
+    """What the command asks of the monitor it forks."""
+
+    container: Container
+    layers: list[str]
+    """Directories of the image's layers, topmost first."""
+    connection: socket.socket
+    """To the command: `s` or `f`, then the streams of one who is attached from the start."""
+    lock: Lock
+    console_size: tuple[int, int] | None
+
+
+def run(order: Order) -> NoReturn:
+    """The monitor's life, from fork to exit."""
+    status = 1
+    try:
+        os.setsid()
+        process.set_name("rdock-monitor")
+        process.reset_signals()
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
+            signal.signal(number, signal.SIG_IGN)
+        let_go_of_the_terminal()
+        _Monitor(order).run()
+        status = 0
+    except BaseException as e:
+        launch.debug(f"monitor: {type(e).__name__}: {e}")
+        send_failure(order.connection, SystemFailure(f"the monitor failed: {type(e).__name__}: {e}"))
+    finally:
+        os._exit(status)
+
+
+def let_go_of_the_terminal() -> None:
+    """Standard streams to /dev/null; with --debug errors still go to the caller's."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1) if launch.debugging else (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    os.chdir("/")
+
+
+def send_failure(connection: socket.socket, error: RdockError) -> None:
+    """Tell the command what went wrong, if it is still there."""
+    try:
+        connection.send(b"f" + json.dumps(attach.describe_failure(error)).encode())
+    except OSError:
+        pass
+
+
+class _Monitor:
+    def __init__(self, order: Order) -> None:
+        self.container = order.container
+        self.order = order
+        self.engine: Engine = engines.choose(self.container.host_config.runtime)
+        self.uplink: Uplink | None = None
+        self.bindings: endpoint.Bindings = {}
+        self.pid = 0
+        self.state = State()
+
+    def run(self) -> None:
+        log = LogWriter(self.container.log_path)
+        server = stdio.Server(
+            log=log, on_signal=self._kill, listener=stdio.listen(self.container.bundle, "attach.sock")
+        )
+        try:
+            self._start(server)
+        except (RdockError, OSError, EOFError) as e:
+            error = self._explain(e)
+            self._record_failure(error)
+            self._clean_up()
+            send_failure(self.order.connection, error)
+            return
+        server.add_client(self.order.connection)
+        server.broadcast(b"s")
+        ended = os.pidfd_open(self.pid)
+        server.run(ended)
+        code = launch.wait(self.pid)
+        log.close()
+        self.engine.delete(self.container.id, self.container.bundle)
+        self._record_exit(code)
+        self._clean_up()
+        server.finish(b"x", {"code": code})
+
+    # -- the start, in order -------------------------------------------------------------------
+
+    def _start(self, server: stdio.Server) -> None:
+        container = self.container
+        host = container.host_config
+        self._record(State(monitor_pid=os.getpid(), monitor_start=process.start_time(os.getpid())))
+        files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname)
+        self._mount_root()
+        root = os.open(container.root, O_PATH | os.O_DIRECTORY)
+        try:
+            user = users.resolve(root, container.config.user)
+        finally:
+            os.close(root)
+        bundle = spec.build(
+            container,
+            user=user,
+            files=files,
+            uids=idmap.read_map("uid"),
+            gids=idmap.read_map("gid"),
+            console_size=self.order.console_size,
+        )
+        program = filters.program(bundle["linux"].get("seccomp"))
+        if program:
+            filters.save(container.bundle, program)
+        record.write_text(os.path.join(container.bundle, "config.json"), json.dumps(bundle), durable=False)
+        pipes = stdio.Pipes(container.config.tty, container.config.open_stdin)
+        try:
+            created = self.engine.create(
+                container.id,
+                container.bundle,
+                bundle,
+                pipes.theirs,
+                program=program,
+                join_cgroup=lambda pid: None,
+                meanwhile=self._connect,
+            )
+        finally:
+            pipes.close_theirs()
+        self.pid = created.pid
+        # Recorded before the program runs: whoever finds it running must also find this.
+        state = self.state._replace(pid=self.pid, pid_start=process.start_time(self.pid))
+        self._record(state._replace(started_at=timestamp.now()))
+        self.engine.start(created)
+        if container.config.tty:
+            server.use_terminal(created.terminal)
+        else:
+            server.use_pipes(*pipes.ours)
+
+    def _mount_root(self) -> None:
+        container = self.container
+        ready = driver.mounter(
+            container.driver, self.order.layers, container.directory, read_only=container.host_config.readonly_rootfs
+        )
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        m.set_propagation("/", m.MS_SLAVE)
+        os.makedirs(container.root, mode=0o700, exist_ok=True)
+        ready(container.root)
+
+    def _connect(self, pid: int) -> None:
+        """Give the network namespace of the new process its way out and its published ports."""
+        host = self.container.host_config
+        wanted = endpoint.from_bindings(host.port_bindings)
+        if host.network_mode != "slirp4netns":
+            return
+        self.uplink = uplink.start(pid, self.container.bundle)
+        uplink.await_ready(self.uplink)
+        if wanted:
+            self.bindings = uplink.publish(self.uplink, wanted)
+            record.write(
+                os.path.join(self.container.bundle, "network.json"), {"Ports": self.bindings}, durable=False
+            )
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def _kill(self, number: int) -> None:
+        try:
+            os.kill(self.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def _explain(self, error: Exception) -> RdockError:
+        if isinstance(error, RdockError):
+            return error
+        if isinstance(error, Failed):
+            return explain_failure(error)
+        if isinstance(error, OSError):
+            return system_failure("cannot start the container", error)
+        return SystemFailure(f"cannot start the container: {error}")
+
+    def _record(self, state: State) -> None:
+        self.state = state._replace(boot=process.boot_id())
+        self.container.write_state(self.state, durable=False)
+
+    def _record_failure(self, error: RdockError) -> None:
+        code = error.exit_code if error.exit_code in (126, 127) else 128
+        finished = State(finished=True, exit_code=code, error=error.message)
+        self.container.write_state(finished, durable=False)
+
+    def _record_exit(self, code: int) -> None:
+        keep = not self.container.host_config.auto_remove
+        finished = self.state._replace(pid=0, pid_start=0, finished_at=timestamp.now(), exit_code=code, finished=True)
+        if keep:
+            self.container.write_state(finished, durable=True)
+
+    def _clean_up(self) -> None:
+        if self.uplink is not None:
+            uplink.stop(self.uplink)
+        try:
+            m.umount(self.container.root, m.MNT_DETACH)
+        except OSError:
+            pass  # the start failed before it was mounted
+        if self.container.host_config.auto_remove:
+            removal.remove_files(self.container)
+        removal.remove_bundle(self.container.id)
+
+
+def explain_failure(failure: Failed) -> RdockError:
+    """The user's words for a step of the runtime that failed, with exit code 126 or 127 from its errno."""
+    if failure.step == "exec":
+        quoted = f'exec: "{failure.path}"'
+        if failure.errno == errno.ENOENT and "/" not in failure.path:
+            return CommandNotFound(f"{quoted}: executable file not found in $PATH")
+        if failure.errno == errno.ENOENT:
+            return CommandNotFound(f"{quoted}: stat {failure.path}: no such file or directory")
+        return CannotExecute(f"{quoted}: {os.strerror(failure.errno).lower()}")
+    why = f": {os.strerror(failure.errno).lower()}" if failure.errno else ""
+    path = f": {failure.path}" if failure.path and failure.path not in failure.step else ""
+    return SystemFailure(f"cannot start the container: {failure.step}{path}{why}")

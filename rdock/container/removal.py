@@ -1,0 +1,96 @@
+"""Taking containers away, and the rubbish of processes that were killed.
+
+Whoever removes a container holds its run lock. The order makes every instant safe: the directory
+leaves the store by one rename, then the name is free, then files are deleted; a process that dies in
+between leaves only what `sweep` finds by its lock that nobody holds.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from rdock import paths
+from rdock.container import containers
+from rdock.container.containers import Container
+from rdock.errors import NoSuchContainer, RdockError
+from rdock.linux import process
+from rdock.linux.tree import remove_path
+from rdock.state import timestamp
+from rdock.storage import staging
+
+
+def remove_files(container: Container) -> None:
+    """Remove a container that does not run: its record, its writable layer, its log, its name."""
+    staging.discard(container.directory)
+    containers.drop_name(container.name, container.id)
+
+
+def remove_bundle(container_id: str) -> None:
+    """Remove the run directory. Its lock goes last, with it."""
+    try:
+        remove_path(paths.container_runtime(container_id))
+    except OSError:
+        pass
+
+
+def abandoned() -> list[str]:
+    """The ids of containers at which somebody was at work who is no more."""
+    try:
+        found = os.listdir(os.path.join(paths.runtime(), "containers"))
+    except OSError:
+        return []
+    left = []
+    for container_id in found:
+        lock = containers.run_lock(container_id)
+        try:
+            if lock.acquire(wait=False):
+                left.append(container_id)
+        except OSError:
+            continue
+        finally:
+            lock.release()
+    return left
+
+
+def sweep() -> None:
+    """Bring what killed processes left to an end: finish their containers, remove half-made things."""
+    for container_id in abandoned():
+        lock = containers.run_lock(container_id)
+        try:
+            if not lock.acquire(wait=False):
+                continue
+        except OSError:
+            continue
+        try:
+            finish(container_id)
+            remove_bundle(container_id)
+        except (OSError, RdockError):
+            continue
+        finally:
+            lock.release()
+    staging.sweep()
+
+
+def finish(container_id: str) -> None:
+    """Bring a container whose monitor was killed to its end, under its run lock."""
+    try:
+        container = containers.load(container_id)
+    except NoSuchContainer:
+        return
+    state = container.state()
+    if not state.finished:
+        pidfd = state.process.open()
+        if pidfd is not None:
+            # It was to die with its monitor, unless a setuid program has undone that.
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            process.wait_exit(pidfd, 10)
+            os.close(pidfd)
+        if state.monitor_pid:
+            ended = state._replace(
+                pid=0, pid_start=0, finished=True, exit_code=137, finished_at=timestamp.now(),
+                error="the container's monitor was killed",
+            )  # fmt: skip
+            container.write_state(ended, durable=True)
+    if container.host_config.auto_remove:
+        remove_files(container)

@@ -1,0 +1,178 @@
+"""From what a user writes to a container's configuration: the values of options, checked and completed.
+
+Both doors use these. Everything is refused here, before anything is made.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from rdock import config as settings
+from rdock.container.config import SHM_SIZE, Config, merge_env
+from rdock.errors import InvalidParameter
+from rdock.image.manifest import ImageConfig
+from rdock.launch import find_program
+
+_UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def merge(config: Config, image: ImageConfig, *, given_command: bool) -> Config:
+    """Complete a configuration with what the image says, by Docker's rules.
+
+    An entrypoint that is given, even an empty one, takes the image's command away.
+    """
+    entrypoint, command = config.entrypoint, config.cmd
+    if entrypoint is None:
+        entrypoint = list(image.entrypoint or [])
+        if not given_command:
+            command = list(image.cmd or [])
+    merged = config._replace(
+        entrypoint=entrypoint,
+        cmd=command or [],
+        env=merge_env(list(image.env), config.env),
+        user=config.user or image.user,
+        working_dir=config.working_dir or image.working_dir or "/",
+        labels={**image.labels, **config.labels},
+        exposed_ports={**dict.fromkeys(image.exposed_ports, {}), **config.exposed_ports},
+        volumes={**dict.fromkeys(image.volumes, {}), **config.volumes},
+        stop_signal=config.stop_signal or image.stop_signal,
+    )
+    if not merged.entrypoint and not merged.cmd:
+        raise InvalidParameter("no command specified")
+    for target in merged.volumes:
+        check_target(target, "volume specification")
+    return merged
+
+
+def expand_env(entries: list[str], environment: Mapping[str, str]) -> list[str]:
+    """`-e NAME` copies the caller's variable, if there is one. Raises InvalidParameter for no name."""
+    found = []
+    for entry in entries:
+        name, equals, _ = entry.partition("=")
+        if not name:
+            raise InvalidParameter(f"invalid environment variable: {entry}")
+        if equals:
+            found.append(entry)
+        elif name in environment:
+            found.append(f"{name}={environment[name]}")
+    return found
+
+
+def parse_labels(entries: list[str]) -> dict[str, str]:
+    labels = {}
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        if not name.strip():
+            raise InvalidParameter(f"invalid label '{entry}': empty name")
+        labels[name] = value
+    return labels
+
+
+def check_hostname(name: str) -> str:
+    """It ends up in files of the container, so it must be one word (RFC 1123; Linux allows 64 bytes)."""
+    good = len(name) <= 64 and all(part and part.isascii() and _is_label(part) for part in name.split("."))
+    if name and not good:
+        raise InvalidParameter(f"invalid hostname format: {name!r}")
+    return name
+
+
+def _is_label(part: str) -> bool:
+    return part.replace("-", "").replace("_", "").isalnum() and part[0] != "-" and part[-1] != "-"
+
+
+def check_directory(path: str) -> str:
+    if path and not path.startswith("/"):
+        raise InvalidParameter(f"the working directory '{path}' is invalid, it needs to be an absolute path")
+    return os.path.normpath("/" + path.lstrip("/")) if path else ""
+
+
+def parse_size(text: str | None, option: str) -> int:
+    """`64m`, `1g`, `65536` → bytes. Raises InvalidParameter."""
+    if text is None:
+        return SHM_SIZE
+    lower = text.lower().removesuffix("ib").removesuffix("b")
+    number, unit = (lower[:-1], lower[-1:]) if lower[-1:] in _UNITS and lower else (lower, "")
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        size = -1
+    if size < 0:
+        raise InvalidParameter(f'invalid argument "{text}" for "{option}" flag: invalid size: \'{text}\'')
+    return size
+
+
+def parse_bind(text: str, directory: str) -> str:
+    """`-v SOURCE:TARGET[:OPTIONS]` → the same with an absolute source, which is made if it is missing.
+
+    Raises InvalidParameter in Docker's words.
+    """
+    parts = text.split(":")
+    if len(parts) > 3 or not all(parts):
+        raise InvalidParameter(f"invalid spec: {text}: " + ("too many colons" if len(parts) > 3 else "empty section between colons"))
+    if len(parts) == 1 or not parts[0].startswith(("/", ".", "~")):
+        raise InvalidParameter(f"invalid volume specification: '{text}': named and anonymous volumes are not there yet")
+    source, target, options = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
+    for option in filter(None, options.split(",")):
+        if option not in ("ro", "rw", "z", "Z"):
+            raise InvalidParameter(f"invalid mode: {options}")
+    source = os.path.normpath(os.path.join(directory, source))
+    target = check_target(target, "volume specification")
+    return f"{source}:{target}:{options}".rstrip(":")
+
+
+def parse_tmpfs(entries: list[str]) -> dict[str, str]:
+    found = {}
+    for entry in entries:
+        target, _, options = entry.partition(":")
+        for option in filter(None, options.split(",")):
+            name = option.partition("=")[0]
+            if name not in _TMPFS_OPTIONS:
+                raise InvalidParameter(f"invalid tmpfs option: '{option}'")
+        found[check_target(target, "tmpfs")] = options
+    return found
+
+
+_TMPFS_OPTIONS = frozenset(
+    "ro rw suid nosuid dev nodev exec noexec size mode uid gid nr_inodes nr_blocks noatime relatime".split()
+)
+
+
+def default_runtime() -> str:
+    return settings.current().runtime
+
+
+def check_runtime(name: str) -> str:
+    """Raises InvalidParameter in Docker's words for a runtime that is not there."""
+    if name != "rdock" and find_program(name) is None:
+        raise InvalidParameter(f"unknown or invalid runtime name: {name}")
+    return name
+
+
+def check_security_options(options: list[str]) -> list[str]:
+    """`--security-opt` values that rdock knows. Raises InvalidParameter for others."""
+    for option in options:
+        name, _, value = option.replace(":", "=", 1).partition("=")
+        known = {"no-new-privileges": ("", "true", "false"), "seccomp": ("unconfined", "builtin")}.get(name)
+        if known is None:
+            raise InvalidParameter(f"invalid --security-opt {option}: supported are no-new-privileges and seccomp")
+        if value not in known:
+            raise InvalidParameter(
+                f"invalid --security-opt {option}: supported values are {', '.join(filter(None, known))}"
+            )
+    return ["seccomp=unconfined" if o.replace(":", "=", 1) == "seccomp=unconfined" else o for o in options]
+
+
+def check_target(target: str, what: str) -> str:
+    """Where something is mounted in the container: absolute, not the root, and not below /proc.
+
+    Raises InvalidParameter. A mount over /proc would hide what rdock itself checks there (CVE-2019-16884).
+    """
+    if not target.startswith("/"):
+        raise InvalidParameter(f"invalid {what}: '{target}': mount path must be absolute")
+    path = os.path.normpath("/" + target.lstrip("/"))
+    if path == "/":
+        raise InvalidParameter(f"invalid {what}: destination can't be '/'")
+    if path == "/proc" or path.startswith("/proc/") or path == "/sys":
+        raise InvalidParameter(f"invalid {what}: '{target}': cannot be mounted because it is inside {path[:5].rstrip('/')}")
+    return path

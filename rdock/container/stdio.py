@@ -1,0 +1,266 @@
+"""A container's standard streams between its monitor and those who are attached.
+
+Both ends speak packets over a SOCK_SEQPACKET unix socket, whose bounds the kernel keeps: one letter
+for the kind, then the payload.
+
+    to the client    o, e   output and error output        to the monitor   i   input
+                     s      started                                         c   end of input
+                     f      failed, JSON                                    w   window size, JSON
+                     x      exited, JSON; the last one                      k   signal number
+
+`Server` is the monitor's half: it never blocks on a client. One that does not read stops the output
+of the container once a mebibyte waits for it, as with Docker; one that is gone is forgotten. The
+client's half is in attach.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import select
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rdock.container.logs import LogWriter
+from rdock.linux import tty
+
+PACKET = 32768
+_WAITING_LIMIT = 1 << 20
+_NOTHING_THERE = (errno.EAGAIN, errno.EINTR)
+
+
+class Client:
+    """One who is attached."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self.waiting: deque[bytes] = deque()
+        self.size = 0
+
+    def send(self, packet: bytes) -> None:
+        self.waiting.append(packet)
+        self.size += len(packet)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send as much as goes. Raises OSError when the client is gone."""
+        while self.waiting:
+            try:
+                self.connection.send(self.waiting[0])
+            except BlockingIOError:
+                return
+            self.size -= len(self.waiting.popleft())
+
+
+class Server:
+    """The streams of one running container, or of one exec session without a log."""
+
+    def __init__(
+        self,
+        *,
+        log: LogWriter | None,
+        on_signal: Callable[[int], None],
+        listener: socket.socket | None = None,
+    ) -> None:
+        self._log = log
+        self._on_signal = on_signal
+        self._listener = listener
+        self._clients: dict[int, Client] = {}
+        self._outputs: dict[int, str] = {}
+        self._terminal = -1
+        self._stdin = -1
+        self._input: deque[bytes] = deque()
+        self._input_ends = False
+
+    def add_client(self, connection: socket.socket) -> None:
+        self._clients[connection.fileno()] = Client(connection)
+
+    def use_pipes(self, stdin: int, stdout: int, stderr: int) -> None:
+        """The monitor's ends of the pipes; -1 where there is none."""
+        self._stdin = stdin
+        self._outputs = {fd: name for fd, name in ((stdout, "stdout"), (stderr, "stderr")) if fd >= 0}
+        for fd in (stdin, stdout, stderr):
+            if fd >= 0:
+                os.set_blocking(fd, False)
+
+    def use_terminal(self, master: int) -> None:
+        self._terminal = self._stdin = master
+        self._outputs = {master: "stdout"}
+        os.set_blocking(master, False)
+
+    def run(self, ended: int) -> None:
+        """Carry data until the process behind the pidfd `ended` is gone, then what is left in the pipes."""
+        while True:
+            events = self._poll(ended)
+            for fd, event in events:
+                if fd in self._outputs:
+                    self._read_output(fd)
+                elif fd == self._stdin and event & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+                    self._write_input()
+                elif self._listener and fd == self._listener.fileno():
+                    self._accept()
+                elif fd in self._clients:
+                    self._serve(fd, event)
+            if any(fd == ended for fd, _ in events):
+                break
+        for fd in list(self._outputs):
+            while fd in self._outputs and self._read_output(fd):
+                pass
+
+    def finish(self, kind: bytes, message: dict[str, Any], seconds: float = 10.0) -> None:
+        """Send everybody the last packet, giving slow ones a little time, and let go of them."""
+        self.broadcast(kind + json.dumps(message).encode())
+        while any(client.waiting for client in self._clients.values()):
+            poll = select.poll()
+            for fd in self._clients:
+                poll.register(fd, select.POLLOUT)
+            ready = poll.poll(seconds * 1000)
+            if not ready:
+                break
+            for fd, _ in ready:
+                self._flush(fd)
+        for fd in list(self._clients):
+            self._drop(fd)
+
+    def broadcast(self, packet: bytes) -> None:
+        for fd, client in list(self._clients.items()):
+            try:
+                client.send(packet)
+            except OSError:
+                self._drop(fd)
+
+    # -- one event each ------------------------------------------------------------------------
+
+    def _poll(self, ended: int) -> list[tuple[int, int]]:
+        poll = select.poll()
+        poll.register(ended, select.POLLIN)
+        crowded = any(client.size > _WAITING_LIMIT for client in self._clients.values())
+        masks: dict[int, int] = {}
+        if not crowded:
+            masks = {fd: select.POLLIN for fd in self._outputs}
+        if self._input or self._input_ends:
+            masks[self._stdin] = masks.get(self._stdin, 0) | select.POLLOUT
+        if self._listener:
+            masks[self._listener.fileno()] = select.POLLIN
+        for fd, client in self._clients.items():
+            # Whoever sends faster than the container reads has to wait.
+            masks[fd] = (select.POLLIN if len(self._input) < 32 else 0) | (select.POLLOUT if client.waiting else 0)
+        for fd, mask in masks.items():
+            if fd >= 0:
+                poll.register(fd, mask)
+        return poll.poll()
+
+    def _read_output(self, fd: int) -> bool:
+        """Pass one piece of output on; False if there is none now."""
+        try:
+            data = os.read(fd, PACKET)
+        except OSError as e:
+            if e.errno in _NOTHING_THERE:
+                return False
+            data = b""  # a pty whose slave is closed answers EIO
+        stream = self._outputs[fd]
+        if not data:
+            del self._outputs[fd]
+            return False
+        if self._log:
+            self._log.write(stream, data)
+        self.broadcast((b"o" if stream == "stdout" else b"e") + data)
+        return True
+
+    def _write_input(self) -> None:
+        try:
+            while self._input:
+                written = os.write(self._stdin, self._input[0])
+                rest = self._input.popleft()[written:]
+                if rest:
+                    self._input.appendleft(rest)
+        except OSError as e:
+            if e.errno in _NOTHING_THERE:
+                return
+            self._input.clear()
+            self._input_ends = True
+        if self._input_ends:
+            self._input_ends = False
+            if self._stdin != self._terminal:
+                os.close(self._stdin)
+                self._stdin = -1
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            connection, _ = self._listener.accept()
+        except OSError:
+            return
+        self.add_client(connection)
+        self._clients[connection.fileno()].send(b"s")
+
+    def _serve(self, fd: int, event: int) -> None:
+        if event & select.POLLOUT:
+            self._flush(fd)
+        if fd not in self._clients or not event & (select.POLLIN | select.POLLHUP | select.POLLERR):
+            return
+        try:
+            packet = self._clients[fd].connection.recv(PACKET + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            self._drop(fd)
+            return
+        kind, payload = packet[:1], packet[1:]
+        if kind == b"i" and self._stdin >= 0:
+            self._input.append(payload)
+        elif kind == b"c" and self._stdin >= 0:
+            self._input_ends = True
+        elif kind == b"w" and self._terminal >= 0:
+            size = json.loads(payload)
+            tty.set_window_size(self._terminal, int(size["rows"]), int(size["columns"]))
+        elif kind == b"k":
+            self._on_signal(int(payload))
+
+    def _flush(self, fd: int) -> None:
+        try:
+            self._clients[fd].flush()
+        except OSError:
+            self._drop(fd)
+
+    def _drop(self, fd: int) -> None:
+        self._clients.pop(fd).connection.close()
+
+
+class Pipes:
+    """Pipes for standard input, output and error, or /dev/null where nothing is connected."""
+
+    def __init__(self, terminal: bool, stdin: bool) -> None:
+        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        self.theirs: tuple[int, int, int] = (self._null,) * 3
+        self.ours: tuple[int, int, int] = (-1, -1, -1)
+        if terminal:
+            return
+        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+        given = os.pipe2(os.O_CLOEXEC) if stdin else (self._null, -1)
+        self.theirs = (given[0], out[1], err[1])
+        self.ours = (given[1], out[0], err[0])
+
+    def close_theirs(self) -> None:
+        """After the fork: an end of file shall be seen when the container's copies are closed."""
+        for fd in {*self.theirs, self._null}:
+            os.close(fd)
+
+
+def listen(directory: str, name: str) -> socket.socket:
+    """A packet socket at `directory`/`name`, whatever the length of that path."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{place}/{name}")
+        listener.listen(16)
+        listener.setblocking(False)
+    finally:
+        os.close(place)
+    return listener

@@ -1,0 +1,110 @@
+"""Published ports, as users write them and as Docker's API holds them.
+
+`-p [[ip:][hostPort]:]containerPort[/protocol]`, with ranges on both sides. Port bindings are kept in
+the API's shape: `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from rdock.errors import InvalidParameter
+
+PROTOCOLS = ("tcp", "udp")
+
+Bindings = dict[str, list[dict[str, str]]]
+
+
+class PortBinding(NamedTuple):
+    """One port of the host that leads to one port of a container."""
+
+    host_ip: str
+    host_port: int
+    """0: any free one."""
+    container_port: int
+    protocol: str
+
+    @property
+    def key(self) -> str:
+        return f"{self.container_port}/{self.protocol}"
+
+
+def parse_publish(text: str) -> list[PortBinding]:
+    """The bindings that one `-p` asks for. Raises InvalidParameter in Docker's words."""
+    rest, slash, protocol = text.partition("/")
+    protocol = protocol.lower() if slash else "tcp"
+    if protocol not in PROTOCOLS:
+        raise InvalidParameter(f"invalid proto: {protocol}" if slash else f"invalid publish: {text}")
+    ip = ""
+    if rest.startswith("["):
+        ip, bracket, rest = rest[1:].partition("]:")
+        if not bracket:
+            raise InvalidParameter(f"invalid publish: {text}")
+    parts = rest.split(":")
+    if len(parts) > (2 if ip else 3):
+        raise InvalidParameter(f"invalid publish: {text}")
+    container = _ports(parts[-1], f"invalid containerPort: {parts[-1]}")
+    host_text = parts[-2] if len(parts) > 1 else ""
+    if len(parts) == 3:
+        ip = parts[0]
+    if ip and not _is_address(ip):
+        raise InvalidParameter(f"invalid IP address: {ip}")
+    if not host_text:
+        return [PortBinding(ip, 0, port, protocol) for port in container]
+    host = _ports(host_text, f"invalid hostPort: {host_text}")
+    if len(host) != len(container):
+        # One container port may be given a range to choose from; the first is as good as any.
+        if len(container) != 1:
+            raise InvalidParameter(f"invalid ranges specified for container and host Ports: {parts[-1]} and {host_text}")
+        host = host[:1]
+    return [PortBinding(ip, there, here, protocol) for there, here in zip(host, container, strict=True)]
+
+
+def _ports(text: str, complaint: str) -> list[int]:
+    first, dash, last = text.partition("-")
+    if not first.isdecimal() or not first.isascii() or (dash and not last.isdecimal()):
+        raise InvalidParameter(complaint)
+    low, high = int(first), int(last) if dash else int(first)
+    if not 0 < low <= high <= 65535:
+        raise InvalidParameter(complaint)
+    return list(range(low, high + 1))
+
+
+def _is_address(text: str) -> bool:
+    import ipaddress  # 4 ms that only a binding to an address needs
+
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def to_bindings(found: list[PortBinding]) -> Bindings:
+    """In the shape of the API's HostConfig.PortBindings."""
+    bindings: Bindings = {}
+    for binding in found:
+        port = str(binding.host_port) if binding.host_port else ""
+        bindings.setdefault(binding.key, []).append({"HostIp": binding.host_ip, "HostPort": port})
+    return bindings
+
+
+def from_bindings(bindings: Bindings) -> list[PortBinding]:
+    return [
+        PortBinding(entry["HostIp"], int(entry["HostPort"] or 0), int(key.split("/")[0]), key.split("/")[1])
+        for key, entries in bindings.items()
+        for entry in entries
+    ]
+
+
+def describe(bindings: Bindings) -> str:
+    """The PORTS column of `ps`: `0.0.0.0:8080->80/tcp`."""
+    return ", ".join(
+        f"{_bracketed(entry['HostIp'] or '0.0.0.0')}:{entry['HostPort']}->{key}"
+        for key, entries in sorted(bindings.items())
+        for entry in entries
+    )
+
+
+def _bracketed(ip: str) -> str:
+    return f"[{ip}]" if ":" in ip else ip

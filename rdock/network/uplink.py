@@ -1,0 +1,165 @@
+"""The way out of a network namespace: slirp4netns, a TCP/IP stack in user space, and its published ports.
+
+One slirp4netns serves one container's namespace. It lives as long as the write end of a pipe is open,
+which the container's monitor holds: however the monitor ends, slirp4netns ends too. The host's
+loopback addresses are closed to the container; names are answered at 10.0.2.3, which asks the
+resolvers of the host. slirp4netns(1) describes addresses, options and the socket's JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+from typing import NamedTuple
+
+from rdock import launch
+from rdock.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
+from rdock.network.endpoint import Bindings, PortBinding
+
+ADDRESS = "10.0.2.100"
+GATEWAY = "10.0.2.2"
+RESOLVER = "10.0.2.3"
+PREFIX_LENGTH = 24
+# The largest that slirp takes: fewer, bigger packets are several times faster through a TAP device.
+MTU = 65520
+_READY_SECONDS = 20.0
+_SOCKET = "slirp4netns.sock"
+
+
+class Uplink(NamedTuple):
+    """A slirp4netns that was started; `ready` waits for it."""
+
+    pid: int
+    alive: int
+    """The descriptor whose last copy keeps it alive."""
+    ready_fd: int
+    directory: str
+    log: int
+
+
+def start(container_pid: int, directory: str) -> Uplink:
+    """Start the uplink of the network namespace of a process; its socket lies in `directory`.
+
+    Raises Unavailable if slirp4netns or /dev/net/tun is missing.
+    """
+    program = launch.program("slirp4netns")
+    if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        raise Unavailable("cannot open /dev/net/tun", hint="sudo chmod 666 /dev/net/tun, or use --network host or none")
+    # By descriptor: the path may be longer than the address of a socket can be.
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    exit_end, alive = os.pipe2(os.O_CLOEXEC)
+    ready_fd, ready_end = os.pipe2(os.O_CLOEXEC)
+    log = os.memfd_create("slirp4netns", os.MFD_CLOEXEC)
+    try:
+        pid = launch.spawn(
+            [
+                program, "--configure", f"--mtu={MTU}", "--disable-host-loopback", "--enable-sandbox",
+                "--enable-seccomp", f"--exit-fd={exit_end}", f"--ready-fd={ready_end}",
+                f"--api-socket=/proc/self/fd/{place}/{_SOCKET}", str(container_pid), "tap0",
+            ],
+            keep=(exit_end, ready_end, place),
+            stdout=log,
+            stderr=log,
+        )  # fmt: skip
+    except BaseException:
+        for fd in (alive, ready_fd, log):
+            os.close(fd)
+        raise
+    finally:
+        for fd in (exit_end, ready_end, place):
+            os.close(fd)
+    return Uplink(pid, alive, ready_fd, directory, log)
+
+
+def await_ready(uplink: Uplink) -> None:
+    """Wait until the interface is configured. Raises SystemFailure with what slirp4netns printed."""
+    try:
+        poll = select.poll()
+        poll.register(uplink.ready_fd, select.POLLIN)
+        ready = bool(poll.poll(_READY_SECONDS * 1000)) and os.read(uplink.ready_fd, 1) == b"1"
+        if not ready:
+            lines = os.pread(uplink.log, 65536, 0).decode("utf-8", "replace").strip().splitlines()
+            raise SystemFailure(f"slirp4netns failed: {'; '.join(lines) or 'no answer'}")
+    finally:
+        os.close(uplink.ready_fd)
+        os.close(uplink.log)
+
+
+def stop(uplink: Uplink) -> None:
+    """Let go of it and reap it."""
+    os.close(uplink.alive)
+    launch.wait(uplink.pid)
+
+
+def publish(uplink: Uplink, wanted: list[PortBinding]) -> Bindings:
+    """Forward ports of the host; the bindings in force, with the ports that were chosen.
+
+    Raises Conflict in Docker's words if a port is taken, Unavailable with the fix if it is below the
+    first one that an ordinary user may have.
+    """
+    bindings: Bindings = {}
+    for binding in wanted:
+        port = binding.host_port or free_port(binding.host_ip, binding.protocol)
+        if ":" in binding.host_ip:
+            raise InvalidParameter(f"cannot publish on {binding.host_ip}: slirp4netns forwards from IPv4 addresses only")
+        check_privileged(port)
+        answer = _ask(
+            uplink.directory,
+            {
+                "execute": "add_hostfwd",
+                "arguments": {
+                    "proto": binding.protocol,
+                    "host_addr": binding.host_ip or "0.0.0.0",
+                    "host_port": port,
+                    "guest_port": binding.container_port,
+                },
+            },
+        )
+        if "error" in answer:
+            raise Conflict(f"Bind for {binding.host_ip or '0.0.0.0'}:{port} failed: port is already allocated")
+        entry = {"HostIp": binding.host_ip or "0.0.0.0", "HostPort": str(port)}
+        bindings.setdefault(binding.key, []).append(entry)
+    return bindings
+
+
+def check_privileged(port: int) -> None:
+    try:
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as file:
+            first = int(file.read())
+    except (OSError, ValueError):
+        return
+    if port < first:
+        raise Unavailable(
+            f"cannot publish port {port}: ports below {first} are for root",
+            hint=f"sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}, or publish a port from {first} up",
+        )
+
+
+def free_port(ip: str, protocol: str) -> int:
+    """A port that is free at this moment, from the kernel's own choice."""
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(socket.AF_INET, kind) as probe:
+        probe.bind((ip or "0.0.0.0", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ask(directory: str, question: dict[str, object]) -> dict[str, object]:
+    """One exchange with slirp4netns: it answers one JSON object and closes."""
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(_READY_SECONDS)
+            connection.connect(f"/proc/self/fd/{place}/{_SOCKET}")
+            connection.sendall(json.dumps(question).encode())
+            connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while chunk := connection.recv(65536):
+                answer += chunk
+    except OSError as e:
+        raise SystemFailure(f"slirp4netns does not answer: {e}") from e
+    finally:
+        os.close(place)
+    found = json.loads(answer or b"{}")
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,89 @@
+"""The messages between the monitor and the process that becomes the container's process 1.
+
+    monitor (parent.py)                          child (child.py)
+        clone(new namespaces)  ───────────────▶  waits
+        writes id maps, joins cgroup
+        maps          ────────────────────────▶  builds hostname, mounts, pivots
+        starts slirp4netns meanwhile
+                      ◀──────────────── terminal + fd of the pty's master   (only with a terminal)
+                      ◀──────────────────────────── ready
+        (created; may wait for as long as it likes)
+        start         ────────────────────────▶  takes identity, limits, filter; execve
+                      ◀───────────────────── end of file: execve succeeded
+    at any time       ◀──────── failed {step, errno, path}
+
+One message is one packet of a SOCK_SEQPACKET pair, a JSON object, so lengths cannot be confused
+(CVE-2021-43784). Errors travel with their errno: exit codes 126 and 127 follow from it, never from
+text. Both ends are closed on exec; an end of file means the other side is gone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+MAX_MESSAGE = 65536
+
+
+class Failed(Exception):
+    """A step of the other side failed."""
+
+    def __init__(self, step: str, number: int, path: str) -> None:
+        super().__init__(f"{step}: {path}: {os.strerror(number)}")
+        self.step, self.errno, self.path = step, number, path
+
+
+class Channel:
+    """One end of the pair."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+
+    @classmethod
+    def pair(cls) -> tuple[Channel, Channel]:
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(left), cls(right)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, kind: str, *, fds: Sequence[int] = (), **fields: Any) -> None:
+        """Send one message; that the other side is gone already is found out at the next receive."""
+        data = json.dumps({"kind": kind, **fields}).encode()
+        try:
+            if fds:
+                socket.send_fds(self._socket, [data], list(fds))
+            else:
+                self._socket.send(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def send_failure(self, step: str, error: OSError) -> None:
+        path = os.fsdecode(error.filename) if error.filename else ""
+        self.send("failed", step=step, errno=error.errno or 0, path=path[:4096])
+
+    def receive(self) -> tuple[dict[str, Any] | None, list[int]]:
+        """The next message and the descriptors that came with it; None at the end of file.
+
+        Raises Failed when the message is a failure.
+        """
+        data, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+        if not data:
+            return None, []
+        message = json.loads(data)
+        if message["kind"] == "failed":
+            raise Failed(message["step"], message["errno"], message["path"])
+        return message, fds
+
+    def expect(self, kind: str) -> dict[str, Any]:
+        """The next message, which has to be of this kind. Raises EOFError if the other side is gone."""
+        message, _ = self.receive()
+        if message is None or message["kind"] != kind:
+            raise EOFError(f"expected {kind}, got {message and message['kind']}")
+        return message

@@ -1,0 +1,124 @@
+"""An external OCI runtime (crun, runc) in the place of rdock's own: the same bundle, the same monitor.
+
+The runtime's command line is the one that runc has and others follow (create, start, delete, exec).
+Its `create` makes the container's process 1 and ends; as a subreaper the monitor becomes its parent.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from rdock import launch
+from rdock.errors import CannotExecute, CommandNotFound, SystemFailure
+from rdock.linux import process
+from rdock.runtime.channel import Channel
+from rdock.runtime.parent import Created
+
+
+class External:
+    """One invocation of another runtime for each operation."""
+
+    def __init__(self, name: str) -> None:
+        self._program = launch.program(name)
+        self._id = ""
+        self._root: list[str] = []
+
+    def create(
+        self,
+        container_id: str,
+        bundle: str,
+        spec: dict[str, Any],
+        stdio: tuple[int, int, int],
+        *,
+        program: bytes | None,
+        join_cgroup: Callable[[int], None],
+        meanwhile: Callable[[int], None],
+    ) -> Created:
+        process.adopt_orphans()
+        self._id = container_id
+        self._root = ["--root", os.path.join(bundle, "runtime")]
+        pid_file, log = os.path.join(bundle, "pid"), os.path.join(bundle, "runtime.log")
+        arguments = ["create", "--bundle", bundle, "--pid-file", pid_file]
+        console = _Console(bundle) if spec["process"].get("terminal") else None
+        if console:
+            arguments += ["--console-socket", console.path]
+        self._call(log, [*arguments, container_id], stdio)
+        with open(pid_file, encoding="ascii") as file:
+            pid = int(file.read())
+        terminal = console.receive() if console else -1
+        try:
+            join_cgroup(pid)
+            meanwhile(pid)
+        except BaseException:
+            self.delete(container_id, bundle)
+            os.waitpid(pid, 0)
+            raise
+        ours, theirs = Channel.pair()
+        theirs.close()
+        return Created(pid, ours, terminal)
+
+    def start(self, created: Created) -> None:
+        created.channel.close()
+        self._call("", ["start", self._id], None)
+
+    def delete(self, container_id: str, bundle: str) -> None:
+        launch.run([self._program, *self._root, "delete", "--force", container_id])
+
+    def _call(self, log: str, arguments: list[str], stdio: tuple[int, int, int] | None) -> None:
+        """Run one operation. The runtime's errors come in its log, its streams are the container's."""
+        options = [*self._root, *(["--log", log] if log else []), *_cgroup_options(self._program)]
+        if stdio is None:
+            status, text = launch.run([self._program, *options, *arguments])
+        else:
+            pid = launch.spawn([self._program, *options, *arguments], stdin=stdio[0], stdout=stdio[1], stderr=stdio[2])
+            status = launch.wait(pid)
+            text = _last_line(log)
+        if status:
+            raise explain(text)
+
+
+def _cgroup_options(program: str) -> list[str]:
+    """Without a delegated cgroup crun must be told to leave them alone; runc does so by itself."""
+    return ["--cgroup-manager=disabled"] if os.path.basename(program) == "crun" else []
+
+
+def explain(text: str) -> Exception:
+    """The error behind a runtime's message, which is all that it gives."""
+    words = text.lower()
+    if "executable file" in words and "not found" in words or "no such file" in words and "exec" in words:
+        return CommandNotFound(text)
+    if "permission denied" in words or "is a directory" in words or "exec format error" in words:
+        return CannotExecute(text)
+    return SystemFailure(f"cannot start the container: {text or 'the runtime said nothing'}")
+
+
+def _last_line(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read(65536).strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1] if lines else ""
+
+
+class _Console:
+    """The socket on which a runtime hands the master of the container's terminal over."""
+
+    def __init__(self, bundle: str) -> None:
+        self._place = os.open(bundle, os.O_PATH | os.O_DIRECTORY)
+        os.set_inheritable(self._place, True)
+        self.path = f"/proc/self/fd/{self._place}/console.sock"
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listener.bind(self.path)
+        self._listener.listen(1)
+
+    def receive(self) -> int:
+        connection, _ = self._listener.accept()
+        _, fds, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+        connection.close()
+        self._listener.close()
+        os.close(self._place)
+        return fds[0]

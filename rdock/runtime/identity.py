@@ -1,0 +1,154 @@
+"""Who the container's program is: groups, ids, capabilities, limits, filter, directory; and its execve.
+
+The tail of both ways into a container, a new process 1 (child.py) and exec (join.py). Runs in the
+container's namespaces; imports at the top only, nothing can be imported once the root has changed.
+OCI runtime spec 1.2, config.md `process`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import stat
+from typing import Any, NoReturn
+
+from rdock.linux import capabilities, seccomp
+from rdock.linux.inroot import open_in_root
+from rdock.linux.process import PR_SET_NO_NEW_PRIVS, prctl
+
+_LIMITS = {
+    f"RLIMIT_{name}": getattr(resource, f"RLIMIT_{name}")
+    for name in (
+        "AS CORE CPU DATA FSIZE MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK"
+    ).split()
+    if hasattr(resource, f"RLIMIT_{name}")
+} | {"RLIMIT_LOCKS": 10}
+
+
+def set_limits(process: dict[str, Any]) -> None:
+    """Resource limits; one above the caller's own hard limit is cut down to it, as an ordinary user must."""
+    for limit in process.get("rlimits", ()):
+        number = _LIMITS[limit["type"]]
+        soft, hard = _limit(limit["soft"]), _limit(limit["hard"])
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (ValueError, OSError):
+            most = resource.getrlimit(number)[1]
+            hard = _least(hard, most)
+            resource.setrlimit(number, (_least(soft, hard), hard))
+
+
+def _limit(value: int) -> int:
+    return resource.RLIM_INFINITY if value < 0 or value >= 1 << 63 else value
+
+
+def _least(a: int, b: int) -> int:
+    if a == resource.RLIM_INFINITY:
+        return b
+    return a if b == resource.RLIM_INFINITY else min(a, b)
+
+
+def enter_directory(root: int, path: str) -> None:
+    """Change to the working directory, which must really lie inside the root.
+
+    Links of /proc that lead elsewhere (`/proc/self/fd/7`) are refused by the kernel (CVE-2024-21626).
+    """
+    fd = open_in_root(root, path, os.O_PATH | os.O_DIRECTORY)
+    try:
+        os.fchdir(fd)
+    finally:
+        os.close(fd)
+    os.getcwd()
+
+
+def take(process: dict[str, Any], program: bytes | None) -> None:
+    """Become the container's user with its capabilities, and load the seccomp filter.
+
+    Without no_new_privs the filter needs CAP_SYS_ADMIN, so it comes before that is given up, and every
+    call from here to execve must be one that it allows.
+    """
+    user = process["user"]
+    caps = process.get("capabilities", {})
+    sets = {name: capabilities.mask(caps.get(name, ())) for name in ("bounding", "effective", "permitted", "ambient")}
+    set_limits(process)
+    capabilities.limit(sets["bounding"])
+    no_new_privileges = bool(process.get("noNewPrivileges"))
+    if program and not no_new_privileges:
+        seccomp.install(program)
+    set_groups(user.get("additionalGids", ()))
+    os.setresgid(user["gid"], user["gid"], user["gid"])
+    os.setresuid(user["uid"], user["uid"], user["uid"])
+    os.umask(user.get("umask", 0o022))
+    capabilities.settle(
+        effective=sets["effective"], permitted=sets["permitted"], inheritable=0, ambient=sets["ambient"]
+    )
+    if no_new_privileges:
+        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        if program:
+            seccomp.install(program)
+
+
+def set_groups(gids: list[int] | tuple[()]) -> None:
+    """The supplementary groups, instead of the caller's on the host.
+
+    In a namespace with one id setgroups(2) is denied for good, and so are groups: the caller's stay,
+    which grants nothing new, since all files of that mode are the caller's.
+    """
+    try:
+        os.setgroups(gids)
+    except PermissionError:
+        if gids or not _groups_are_denied():
+            raise
+
+
+def _groups_are_denied() -> bool:
+    with open("/proc/self/setgroups", encoding="ascii") as file:
+        return file.read().strip() == "deny"
+
+
+def find_program(name: str, environment: dict[str, str]) -> str:
+    """Where execvp would find a command, seen from inside the container.
+
+    Raises FileNotFoundError, or PermissionError when a file is there that cannot be executed.
+    """
+    if "/" in name:
+        return name
+    denied = ""
+    for directory in environment.get("PATH", "").split(":"):
+        path = os.path.join(directory or ".", name)
+        try:
+            found = os.stat(path)
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode):
+            if os.access(path, os.X_OK, effective_ids=True):
+                return path
+            denied = path
+    if denied:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), name)
+    raise FileNotFoundError(errno.ENOENT, "executable file not found in $PATH", name)
+
+
+def environment_of(process: dict[str, Any]) -> dict[str, str]:
+    return dict(entry.partition("=")[::2] for entry in process.get("env", ()))
+
+
+def execute(process: dict[str, Any], own_program: tuple[int, int]) -> NoReturn:
+    """execve the container's program. Raises OSError with the name of what was asked for.
+
+    `own_program` is device and inode of rdock's own executable, taken before the root changed: a
+    container that names it (`/proc/self/exe`) would run it with a loader of its own.
+    """
+    environment = environment_of(process)
+    args = process["args"]
+    path = find_program(args[0], environment)
+    try:
+        found = os.stat(path)
+        if stat.S_ISDIR(found.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if (found.st_dev, found.st_ino) == own_program:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        os.execve(path, args, environment)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, args[0]) from e

@@ -1,0 +1,128 @@
+"""exec's way into a running container: enter its namespaces, then the tail of the same list of steps.
+
+Three processes: the session's monitor stays outside; a go-between enters the namespaces; its clone,
+made a child of the monitor, is born in the container's pid namespace and becomes the program. All
+imports stand at the top, as in child.py.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple, NoReturn
+
+from rdock.linux import namespaces, process
+from rdock.linux.inroot import O_PATH
+from rdock.runtime import identity, streams
+from rdock.runtime.channel import Channel, Failed
+
+CLONE_PARENT = 0x00008000
+KINDS = ("user", "cgroup", "ipc", "uts", "network", "pid", "mount")
+
+
+class Joined(NamedTuple):
+    """A process that runs in the container; a child of this process."""
+
+    pid: int
+    terminal: int
+    """The pty's master, or -1."""
+
+
+def start(
+    pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None
+) -> Joined:
+    """Execute `what` (an OCI process object) in the container whose process 1 is `pid`.
+
+    Raises Failed for a step that failed, OSError when the namespaces cannot be entered.
+    """
+    fds = namespaces.open_all(pid, KINDS)
+    ours, theirs = Channel.pair()
+    go_between = os.fork()
+    if go_between == 0:
+        ours.close()
+        _enter(fds, what, theirs, stdio, program)
+    theirs.close()
+    for fd in fds.values():
+        os.close(fd)
+    child = terminal = -1
+    try:
+        while True:
+            message, received = ours.receive()
+            if message is None:
+                break
+            if message["kind"] == "child":
+                child = message["pid"]
+            elif message["kind"] == "terminal":
+                terminal = received[0]
+    except Failed:
+        if child > 0:
+            os.waitpid(child, 0)
+        raise
+    finally:
+        os.waitpid(go_between, 0)
+        ours.close()
+    if child < 0:
+        raise Failed("the go-between ended", 0, "")
+    return Joined(child, terminal)
+
+
+def _enter(
+    fds: dict[str, int], what: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], program: bytes | None
+) -> NoReturn:
+    """The go-between."""
+    step = "enter namespaces"
+    try:
+        own = os.stat("/proc/self/exe")
+        # Not visible in the container before its links lead nowhere.
+        process.set_dumpable(False)
+        namespaces.enter(fds)
+        identity.set_groups(())
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        process.set_dumpable(False)
+        step = "fork"
+        pid = process.clone(CLONE_PARENT)
+        if pid == 0:
+            _run(what, channel, stdio, program, (own.st_dev, own.st_ino))
+        channel.send("child", pid=pid)
+    except OSError as e:
+        channel.send_failure(step, e)
+    except BaseException as e:
+        channel.send_failure(f"{step} ({type(e).__name__}: {e})", OSError(0, ""))
+    finally:
+        os._exit(0)
+
+
+def _run(
+    what: dict[str, Any],
+    channel: Channel,
+    stdio: tuple[int, int, int],
+    program: bytes | None,
+    own_program: tuple[int, int],
+) -> NoReturn:
+    """The new process, in all of the container's namespaces."""
+    step = "start"
+    try:
+        os.setsid()
+        process.reset_signals()
+        root = os.open("/", O_PATH | os.O_DIRECTORY)
+        if what["terminal"]:
+            step = "open terminal"
+            streams.open_terminal(root, channel, what)
+        else:
+            step = "connect stdio"
+            streams.connect(stdio, what["user"])
+        step = "close descriptors"
+        process.close_all_but({0, 1, 2, root, channel.fileno()})
+        step = f"chdir {what['cwd']}"
+        identity.enter_directory(root, what["cwd"])
+        os.close(root)
+        step = "take identity"
+        identity.take(what, program)
+        step = "exec"
+        identity.execute(what, own_program)
+    except OSError as e:
+        channel.send_failure(step, e)
+    except BaseException as e:
+        channel.send_failure(f"{step} ({type(e).__name__}: {e})", OSError(0, ""))
+    finally:
+        os._exit(127)

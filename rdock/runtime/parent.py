@@ -1,0 +1,114 @@
+"""The monitor's half of a container's start: fork into namespaces, id maps, cgroup, messages.
+
+The OCI operations create and start (runtime spec 1.2, runtime.md) as two functions. The caller must
+have one thread only, since clone(2) with a new user namespace asks for that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rdock.linux import namespaces, process
+from rdock.runtime import child
+from rdock.runtime.channel import Channel, Failed
+
+
+class Created(NamedTuple):
+    """A container's process 1 that waits to be started."""
+
+    pid: int
+    channel: Channel
+    terminal: int
+    """The pty's master, or -1."""
+
+
+def create(
+    spec: dict[str, Any],
+    stdio: tuple[int, int, int],
+    *,
+    program: bytes | None,
+    join_cgroup: Callable[[int], None],
+    meanwhile: Callable[[int], None],
+) -> Created:
+    """Fork process 1 and build its world up to the point where only execve is missing.
+
+    `program` is the compiled seccomp filter. `join_cgroup` puts the new pid into its cgroup.
+    `meanwhile` runs with the pid while the child builds the root: the place to set the network up.
+    Raises Failed for a step of the child's, whatever the callbacks raise, and leaves nothing behind.
+    """
+    linux = spec["linux"]
+    flags = 0
+    for namespace in linux["namespaces"]:
+        kind = namespace["type"]
+        if namespace.get("path"):
+            namespaces.enter({kind: os.open(namespace["path"], os.O_RDONLY | os.O_CLOEXEC)})
+        elif kind != "cgroup":  # made by the child, once it is in the cgroup that shall be the root
+            flags |= namespaces.FLAGS[kind]
+    ours, theirs = Channel.pair()
+    pid = process.clone(flags)
+    if pid == 0:
+        ours.close()
+        child.run(spec, theirs, stdio, program)
+    theirs.close()
+    terminal = -1
+    try:
+        if flags & namespaces.CLONE_NEWUSER:
+            write_maps(pid, linux)
+        join_cgroup(pid)
+        ours.send("maps")
+        meanwhile(pid)
+        while True:
+            message, fds = ours.receive()
+            if message is None:
+                raise Failed("process 1 ended before it was ready", 0, "")
+            if message["kind"] == "terminal":
+                terminal = fds[0]
+            elif message["kind"] == "ready":
+                return Created(pid, ours, terminal)
+    except BaseException:
+        ours.close()
+        if terminal >= 0:
+            os.close(terminal)
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        raise
+
+
+def write_maps(pid: int, linux: dict[str, Any]) -> None:
+    """The id maps of a container, whose user namespace lies inside our own, where we are root.
+
+    Whether setgroups(2) is allowed there is inherited from ours.
+    """
+    for kind, key in (("gid", "gidMappings"), ("uid", "uidMappings")):
+        lines = [f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in linux[key]]
+        _write(f"/proc/{pid}/{kind}_map", "".join(lines))
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, path) from e
+    finally:
+        os.close(fd)
+
+
+def start(created: Created) -> None:
+    """Let process 1 execute the container's program.
+
+    Raises Failed with step `exec` and the errno when it cannot; the process has then ended and is
+    reaped.
+    """
+    created.channel.send("start")
+    try:
+        message, _ = created.channel.receive()
+        if message is not None:
+            raise Failed(f"unexpected message {message['kind']}", 0, "")
+    except Failed:
+        os.waitpid(created.pid, 0)
+        raise
+    finally:
+        created.channel.close()

@@ -1,0 +1,308 @@
+"""The container's root: a plan of mounts, devices and masks that can be printed, then executed, then entered.
+
+Runs in the container's own user and mount namespaces, before pivot_root. Every place inside the root
+is resolved by the kernel below the root's descriptor (linux/inroot.py) and used through that very
+descriptor, so image content, also while it changes, chooses nothing outside (CVE-2021-30465,
+CVE-2025-31133, CVE-2025-52881). OCI runtime spec 1.2: config.md `mounts`, config-linux.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import Any, NamedTuple
+
+from rdock.linux import mount as m
+from rdock.linux.inroot import O_PATH, RESOLVE_NO_SYMLINKS, make_directory, make_file, open_in_root
+
+_FLAGS = {
+    "ro": (m.MS_RDONLY, True), "rw": (m.MS_RDONLY, False),
+    "nosuid": (m.MS_NOSUID, True), "suid": (m.MS_NOSUID, False),
+    "nodev": (m.MS_NODEV, True), "dev": (m.MS_NODEV, False),
+    "noexec": (m.MS_NOEXEC, True), "exec": (m.MS_NOEXEC, False),
+    "sync": (m.MS_SYNCHRONOUS, True), "async": (m.MS_SYNCHRONOUS, False),
+    "dirsync": (m.MS_DIRSYNC, True),
+    "noatime": (m.MS_NOATIME, True), "atime": (m.MS_NOATIME, False),
+    "nodiratime": (m.MS_NODIRATIME, True), "diratime": (m.MS_NODIRATIME, False),
+    "relatime": (m.MS_RELATIME, True), "norelatime": (m.MS_RELATIME, False),
+    "strictatime": (m.MS_STRICTATIME, True), "nostrictatime": (m.MS_STRICTATIME, False),
+    "bind": (m.MS_BIND, True), "rbind": (m.MS_BIND | m.MS_REC, True),
+    "defaults": (0, True),
+}  # fmt: skip
+PROPAGATION = {
+    "private": m.MS_PRIVATE, "rprivate": m.MS_PRIVATE | m.MS_REC,
+    "slave": m.MS_SLAVE, "rslave": m.MS_SLAVE | m.MS_REC,
+    "shared": m.MS_SHARED, "rshared": m.MS_SHARED | m.MS_REC,
+    "unbindable": m.MS_UNBINDABLE, "runbindable": m.MS_UNBINDABLE | m.MS_REC,
+}  # fmt: skip
+
+# /dev of every container: bound from the host, since a user namespace may not make device nodes.
+_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+_LINKS = {
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+    "ptmx": "pts/ptmx",
+    "core": "/proc/kcore",
+}
+
+
+class Mount(NamedTuple):
+    """One entry of the spec's `mounts`."""
+
+    target: str
+    source: str
+    fstype: str
+    flags: int
+    propagation: int
+    data: str
+
+    @classmethod
+    def from_spec(cls, entry: dict[str, Any]) -> Mount:
+        flags, propagation, data = 0, 0, []
+        for option in entry.get("options", ()):
+            if option in _FLAGS:
+                flag, on = _FLAGS[option]
+                flags = flags | flag if on else flags & ~flag
+            elif option in PROPAGATION:
+                propagation = PROPAGATION[option]
+            else:
+                data.append(option)
+        if entry.get("type") == "bind":
+            flags |= m.MS_BIND
+        fstype = entry.get("type", "none")
+        return cls(
+            entry["destination"],
+            entry.get("source", ""),
+            "cgroup2" if fstype == "cgroup" else fstype,
+            flags,
+            propagation,
+            ",".join(data),
+        )
+
+    def describe(self) -> str:
+        if self.flags & m.MS_BIND:
+            return f"bind {self.source} on {self.target} (flags {self.flags:#x})"
+        return f"mount {self.fstype} on {self.target} (flags {self.flags:#x}, {self.data})"
+
+    def execute(self, root: int) -> None:
+        if self.flags & m.MS_BIND:
+            self._bind(root)
+        else:
+            # A link at /proc, /sys or /dev would put the real one where nothing looks for it.
+            target = _directory_without_links(root, self.target)
+            try:
+                m.mount(self.source or self.fstype, m.through(target), self.fstype, self.flags, self.data)
+            except OSError as e:
+                raise OSError(e.errno, e.strerror, self.target) from e
+            finally:
+                os.close(target)
+        if self.propagation:
+            with _Opened(root, self.target) as fd:
+                m.mount("", m.through(fd), "", self.propagation)
+
+    def _bind(self, root: int) -> None:
+        source = os.open(self.source, O_PATH)
+        try:
+            directory = stat.S_ISDIR(os.fstat(source).st_mode)
+            target = (make_directory if directory else make_file)(root, self.target)
+            try:
+                m.mount(m.through(source), m.through(target), "", self.flags & (m.MS_BIND | m.MS_REC))
+            except OSError as e:
+                raise OSError(e.errno, e.strerror, self.target) from e
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        rest = self.flags & ~(m.MS_BIND | m.MS_REC)
+        if rest:
+            with _Opened(root, self.target) as fd:
+                m.remount_bind(m.through(fd), rest)
+
+
+class Devices(NamedTuple):
+    """The nodes, links and console of a fresh /dev."""
+
+    extra: tuple[str, ...]
+    terminal: bool
+
+    def describe(self) -> str:
+        return "devices " + " ".join((*_DEVICES, *self.extra))
+
+    def execute(self, root: int) -> None:
+        with _Opened(root, "/dev", RESOLVE_NO_SYMLINKS) as dev:
+            for name, number in _DEVICES.items():
+                _bind_device(f"/dev/{name}", number, dev, name)
+            for path in self.extra:
+                _bind_device(path, None, root, path)
+            for name, target in _LINKS.items():
+                try:
+                    os.symlink(target, name, dir_fd=dev)
+                except FileExistsError:
+                    pass
+
+
+class Mask(NamedTuple):
+    """A path of the kernel's that a container has no business to read."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"mask {self.path}"
+
+    def execute(self, root: int) -> None:
+        try:
+            target = open_in_root(root, self.path, O_PATH, 0, RESOLVE_NO_SYMLINKS)
+        except OSError:
+            return  # this kernel does not have it
+        try:
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                m.mount("tmpfs", m.through(target), "tmpfs", m.MS_RDONLY, "size=0k,nr_inodes=1")
+            else:
+                null = _open_device("/dev/null", _DEVICES["null"])
+                try:
+                    m.bind(m.through(null), m.through(target), recursive=False)
+                finally:
+                    os.close(null)
+        finally:
+            os.close(target)
+
+
+class ReadOnly(NamedTuple):
+    """A path that stays visible and cannot be written."""
+
+    path: str
+
+    def describe(self) -> str:
+        return f"read-only {self.path}"
+
+    def execute(self, root: int) -> None:
+        try:
+            target = open_in_root(root, self.path, O_PATH, 0, RESOLVE_NO_SYMLINKS)
+        except OSError:
+            return
+        try:
+            m.bind(m.through(target), m.through(target))
+        finally:
+            os.close(target)
+        with _Opened(root, self.path) as fd:
+            m.remount_bind(m.through(fd), m.MS_RDONLY)
+
+
+Operation = Mount | Devices | Mask | ReadOnly
+
+
+def plan(spec: dict[str, Any]) -> list[Operation]:
+    """What will be done to the root, in order."""
+    linux = spec.get("linux", {})
+    mounts = [Mount.from_spec(entry) for entry in spec.get("mounts", ())]
+    steps: list[Operation] = list(mounts)
+    own_dev = any(mount.target == "/dev" and mount.fstype == "tmpfs" for mount in mounts)
+    if own_dev:
+        extra = tuple(device["path"] for device in linux.get("devices", ()))
+        steps.append(Devices(extra, bool(spec["process"].get("terminal"))))
+    return steps
+
+
+def protections(spec: dict[str, Any]) -> list[Operation]:
+    """What closes the root at the end, when nothing needs to be written there any more."""
+    linux = spec.get("linux", {})
+    return [
+        *(Mask(path) for path in linux.get("maskedPaths", ())),
+        *(ReadOnly(path) for path in linux.get("readonlyPaths", ())),
+    ]
+
+
+def prepare(path: str) -> int:
+    """Make the root a mount of its own in a private tree; its descriptor."""
+    m.set_propagation("/", m.MS_PRIVATE)
+    m.bind(path, path)
+    return os.open(path, O_PATH | os.O_DIRECTORY)
+
+
+def write_sysctls(root: int, values: dict[str, str]) -> None:
+    """Set kernel parameters of the new namespaces, through the container's own fresh /proc only."""
+    for key, value in values.items():
+        path = "/proc/sys/" + key.replace(".", "/")
+        fd = open_in_root(root, path, os.O_WRONLY, 0, RESOLVE_NO_SYMLINKS)
+        try:
+            os.write(fd, value.encode())
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, path) from e
+        finally:
+            os.close(fd)
+
+
+def bind_console(root: int, slave: int) -> None:
+    """Put the terminal at /dev/console, where init systems look for it."""
+    with _Opened(root, "/dev", RESOLVE_NO_SYMLINKS) as dev:
+        fd = os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=dev)
+        try:
+            m.mount(m.through(slave), m.through(fd), "", m.MS_BIND)
+        finally:
+            os.close(fd)
+
+
+def pivot(root: int, *, read_only: bool) -> None:
+    """Make the prepared root the root, and let go of the host's."""
+    old = os.open("/", O_PATH | os.O_DIRECTORY)
+    if read_only:
+        m.remount_bind(m.through(root), m.MS_RDONLY)
+    os.fchdir(root)
+    m.pivot_root(".", ".")
+    # The old root now lies on top of the new one. As a slave nothing done to it reaches the host.
+    os.fchdir(old)
+    m.set_propagation(".", m.MS_SLAVE)
+    m.umount(".", m.MNT_DETACH)
+    os.close(old)
+    os.chdir("/")
+
+
+class _Opened:
+    """An O_PATH descriptor inside the root for the length of a `with`."""
+
+    def __init__(self, root: int, path: str, resolve: int = 0) -> None:
+        self.fd = open_in_root(root, path, O_PATH, 0, resolve)
+
+    def __enter__(self) -> int:
+        return self.fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self.fd)
+
+
+def _directory_without_links(root: int, path: str) -> int:
+    try:
+        return open_in_root(root, path, O_PATH | os.O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
+    except FileNotFoundError:
+        os.close(make_directory(root, path))
+        return open_in_root(root, path, O_PATH | os.O_DIRECTORY, 0, RESOLVE_NO_SYMLINKS)
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "is a symbolic link in the image", path) from e
+        raise
+
+
+def _open_device(path: str, number: tuple[int, int] | None) -> int:
+    """The descriptor of a device of the host that is what its name says."""
+    fd = os.open(path, O_PATH | os.O_NOFOLLOW)
+    found = os.fstat(fd)
+    right = stat.S_ISCHR(found.st_mode) or (number is None and stat.S_ISBLK(found.st_mode))
+    if not right or (number and (os.major(found.st_rdev), os.minor(found.st_rdev)) != number):
+        os.close(fd)
+        raise OSError(errno.ENODEV, "is not the device it should be", path)
+    return fd
+
+
+def _bind_device(source: str, number: tuple[int, int] | None, base: int, target: str) -> None:
+    device = _open_device(source, number)
+    try:
+        place = make_file(base, target, 0o666)
+        try:
+            m.bind(m.through(device), m.through(place), recursive=False)
+        finally:
+            os.close(place)
+    finally:
+        os.close(device)

@@ -1,0 +1,312 @@
+"""The holder: one process per user that keeps the user's own user and mount namespaces alive.
+
+Every command that needs to be root of its small world enters these two namespaces in place, which
+costs three system calls; only the first one pays for making them. All containers' user namespaces
+are children of this one, so what they share (layers, later bridges) has one owner.
+
+Who uses the holder has a shared flock on its lock file, from before it reads the holder's record
+until the process ends, and children inherit it. The holder itself sleeps in flock(LOCK_EX): the
+kernel wakes it when the last user is gone, however that one ended. It lingers for a few seconds, so
+that a loop of short containers does not pay each time, and goes. Nothing polls, nothing is counted.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import signal
+import time
+from typing import Any, NamedTuple
+
+from rdock import launch, paths
+from rdock.errors import SystemFailure, Unavailable, reason
+from rdock.linux import capabilities, idmap, namespaces, process
+from rdock.linux import mount as m
+from rdock.linux.idmap import IdMap
+from rdock.state import record
+from rdock.state.record import Lock
+
+KINDS = ("user", "mount")
+
+
+class Entered(NamedTuple):
+    """The small world this process is root of."""
+
+    mode: str
+    """How its ids came about: subids, direct or single."""
+    uid: int
+    """The caller's id on the host; 0 inside."""
+
+
+_entered: Entered | None = None
+# Kept open, and so locked, until the process and all its children have ended.
+_use: Lock | None = None
+
+
+def entered() -> Entered:
+    """What `enter` found. Only for code that runs after it."""
+    assert _entered is not None
+    return _entered
+
+
+def enter(mode: str, linger: float) -> Entered:
+    """Become root of the user's own user and mount namespaces, making them if need be.
+
+    `mode` is a key of the settings: auto, subids, direct, single. The current directory is kept.
+    The process must have one thread only. Raises Unavailable or SystemFailure with the reason why
+    this machine does not allow it.
+    """
+    global _entered, _use
+    if _entered is not None:
+        return _entered
+    paths.settle()
+    paths.make_private(paths.runtime())
+    directory = os.getcwd()
+    record_path, lock_path = paths.holder(mode), paths.holder_lock(mode)
+    _use = Lock(lock_path, shared=True)
+    uid = os.getuid()
+    try:
+        _use.acquire()
+        found = _living(record_path)
+        if found is None:
+            with Lock(record_path + ".lock"):
+                found = _living(record_path) or _create(mode, linger, record_path, lock_path)
+        namespaces.enter(namespaces.open_all(found["pid"], KINDS))
+    except OSError as e:
+        raise SystemFailure(f"cannot enter the namespaces of this user: {reason(e)}", hint=why_denied()) from e
+    try:
+        os.chdir(directory)
+    except OSError:
+        os.chdir("/")
+    if found["mode"] != "single":
+        os.setgroups(())
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    _entered = Entered(found["mode"], uid)
+    return _entered
+
+
+def _living(path: str) -> dict[str, Any] | None:
+    found = record.read(path)
+    if found and process.Identity(found["pid"], found["start"], found["boot"]).is_alive():
+        return found
+    return None
+
+
+def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[str, Any]:
+    """Start a holder, give it its id maps, and record it."""
+    old = record.read(record_path)
+    survivor = _survivor(old) if old else None
+    plan = None if survivor else id_map(mode)
+    to_holder, from_holder = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
+    middle = os.fork()
+    if middle == 0:
+        # Forked twice: the holder outlives this command and must not become its zombie.
+        if os.fork():
+            os._exit(0)
+        _hold(survivor, to_holder, from_holder, record_path, lock_path, linger)
+    os.waitpid(middle, 0)
+    os.close(to_holder[0])
+    os.close(from_holder[1])
+    try:
+        pid = int(_hear(from_holder[0]))
+        if plan:
+            write_maps(pid, plan)
+        os.write(to_holder[1], b"go\n")
+        _hear(from_holder[0])
+    finally:
+        os.close(to_holder[1])
+        os.close(from_holder[0])
+    boot = process.boot_id()
+    found = {
+        "pid": pid, "start": process.start_time(pid), "boot": boot,
+        "mode": plan.mode if plan else (old or {})["mode"], "userns": os.readlink(namespaces.file_of("user", pid)),
+    }  # fmt: skip
+    record.write(record_path, found, durable=False)
+    return found
+
+
+def _hear(fd: int) -> str:
+    """A line from the holder: its word, or `!errno` when a step failed."""
+    line = os.read(fd, 256).decode().strip()
+    if not line:
+        raise SystemFailure("cannot make the namespaces of this user: the holder ended")
+    if line.startswith("!"):
+        number = int(line[1:])
+        raise Unavailable(f"cannot make a user namespace: {os.strerror(number).lower()}", hint=why_denied())
+    return line
+
+
+def _hold(
+    survivor: int | None,
+    to_holder: tuple[int, int],
+    from_holder: tuple[int, int],
+    record_path: str,
+    lock_path: str,
+    linger: float,
+) -> None:
+    """The holder's life. Never returns."""
+    orders, reports = to_holder[0], from_holder[1]
+    try:
+        os.setsid()
+        process.reset_signals()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        process.set_name("rdock-holder")
+        process.close_all_but({orders, reports})
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in range(3):
+            os.dup2(null, fd)
+        os.chdir("/")
+        if survivor:
+            namespaces.enter(namespaces.open_all(survivor, ("user",)))
+            namespaces.unshare(namespaces.CLONE_NEWNS)
+        else:
+            namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
+        os.write(reports, f"{os.getpid()}\n".encode())
+        if not os.read(orders, 16):
+            os._exit(1)
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+        # Mounts of the host still arrive here, none of ours ever gets out.
+        m.set_propagation("/", m.MS_SLAVE)
+        os.write(reports, b"ready\n")
+        os.close(orders)
+        os.close(reports)
+        _linger(record_path, lock_path, linger)
+    except OSError as e:
+        try:
+            os.write(reports, f"!{e.errno}\n".encode())
+        except OSError:
+            pass
+    finally:
+        os._exit(0)
+
+
+def _linger(record_path: str, lock_path: str, linger: float) -> None:
+    """Sleep until nobody uses the namespaces, wait a little, and take the record away."""
+    fd = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
+    while True:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(linger)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue
+        # A newcomer waits for the lock now; when this process has ended it finds no record.
+        record.remove(record_path)
+        return
+
+
+def _survivor(old: dict[str, Any]) -> int | None:
+    """A living process in the user namespace of a holder that was killed.
+
+    Containers may still run there. The new holder joins them, so that their files, and they
+    themselves, stay within reach.
+    """
+    if old.get("boot") != process.boot_id():
+        return None
+    for name in os.listdir("/proc"):
+        if name.isdecimal():
+            try:
+                if os.readlink(namespaces.file_of("user", name)) == old["userns"]:
+                    return int(name)
+            except OSError:
+                continue
+    return None
+
+
+# -- id maps -------------------------------------------------------------------------------------
+
+
+def id_map(mode: str) -> IdMap:
+    """The id map that this user gets on this machine. Raises Unavailable when a forced mode is not possible."""
+    uid, gid = os.getuid(), os.getgid()
+    direct = idmap.may_write_directly(capabilities.current().effective, uid)
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    helpers = bool(launch.find_program("newuidmap") and launch.find_program("newgidmap"))
+    if direct and uid == 0 and idmap.everything(idmap.offered("uid")):
+        subuids, subgids = idmap.ranges_for_root(idmap.SUBUID), idmap.ranges_for_root(idmap.SUBGID)
+    else:
+        subuids = idmap.read_ranges(idmap.SUBUID, user, uid)
+        subgids = idmap.read_ranges(idmap.SUBGID, user, uid)
+        if helpers and not direct and not (subuids and subgids):
+            subuids, subgids = _directory_service_ranges(user)
+    try:
+        return idmap.plan(
+            mode,
+            uid=uid,
+            gid=gid,
+            subuids=subuids,
+            subgids=subgids,
+            helpers=helpers,
+            direct=direct,
+            offered_uids=idmap.offered("uid") if direct else (),
+            offered_gids=idmap.offered("gid") if direct else (),
+        )
+    except ValueError as e:
+        raise Unavailable(f"id mode {mode} is not possible: {e}", hint=hint_for_ids(user)) from e
+
+
+def _directory_service_ranges(user: str) -> tuple[list[idmap.Range], list[idmap.Range]]:
+    """What libsubid knows, for users that are in no file (LDAP, SSSD)."""
+    tool = launch.find_program("getsubids")
+    if tool is None:
+        return [], []
+    uids, gids = (launch.run([tool, *flags, user]) for flags in ((), ("-g",)))
+    return (
+        idmap.parse_getsubids(uids[1]) if uids[0] == 0 else [],
+        idmap.parse_getsubids(gids[1]) if gids[0] == 0 else [],
+    )
+
+
+def write_maps(pid: int, plan: IdMap) -> None:
+    """Give a process whose user namespace is new its maps, by the helpers or directly."""
+    if plan.mode != "subids":
+        idmap.write(str(pid), plan)
+        return
+    for tool, mappings in (("newuidmap", plan.uids), ("newgidmap", plan.gids)):
+        status, text = launch.run([launch.program(tool), *idmap.helper_arguments(pid, mappings)])
+        if status:
+            raise Unavailable(f"{tool} failed: {text}", hint="check /etc/subuid and /etc/subgid, or use --id-mode single")
+
+
+def hint_for_ids(user: str) -> str:
+    return f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+
+
+_SWITCHES = (
+    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
+    ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=28633"),
+    (
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+)
+
+
+def why_denied() -> str:
+    """The line that lifts the ban on user namespaces, if a known switch is the cause."""
+    for path, value, line in _SWITCHES:
+        try:
+            with open(path, encoding="ascii") as file:
+                if file.read().strip() == value:
+                    return line
+        except OSError:
+            continue
+    if _in_chroot():
+        return "user namespaces cannot be made inside a chroot"
+    return "an outer container's seccomp filter or a security module may forbid user namespaces"
+
+
+def _in_chroot() -> bool:
+    try:
+        here, there = os.stat("/"), os.stat("/proc/1/root/")
+    except OSError:
+        return False
+    return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)

@@ -1,0 +1,163 @@
+"""A tree of its own made from layers, for machines where nothing can stack them.
+
+Layers are applied bottom up, whiteouts and opaque directories as overlayfs would show them. File
+content is shared with the layer by a clone (FICLONE: btrfs, xfs, bcachefs) or, in a root that is
+mounted read-only, by a hard link; else it is copied. Works on directory descriptors throughout.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Sequence
+
+from rdock.linux.tree import remove_tree
+
+_FICLONE = 0x40049409
+OPAQUE = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")
+_PRIVATE = ("user.overlay.", "user.fuseoverlayfs.", "trusted.")
+
+
+def merge(layers: Sequence[str], target: str, *, share: bool) -> None:
+    """Build `target` (an existing directory) from `layers`, topmost first. `share` allows hard links.
+
+    Raises OSError.
+    """
+    there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for layer in reversed(layers):
+            here = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                _Merge(share).directory(here, there)
+            finally:
+                os.close(here)
+    finally:
+        os.close(there)
+
+
+class _Merge:
+    """One layer laid over what is there."""
+
+    def __init__(self, share: bool) -> None:
+        self.share = share
+        # A file with several names: where its first copy lies.
+        self.links: dict[tuple[int, int], tuple[int, str]] = {}
+        self.open_directories: list[int] = []
+
+    def directory(self, here: int, there: int) -> None:
+        try:
+            self._contents(here, there)
+        finally:
+            for fd in self.open_directories:
+                os.close(fd)
+
+    def _contents(self, here: int, there: int) -> None:
+        for name in os.listdir(here):
+            found = os.stat(name, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
+                remove_tree(there, name)
+            elif stat.S_ISDIR(found.st_mode):
+                self._directory(here, there, name, found)
+            else:
+                remove_tree(there, name)
+                self._entry(here, there, name, found)
+        _copy_metadata(here, there, os.fstat(here))
+
+    def _directory(self, here: int, there: int, name: str, found: os.stat_result) -> None:
+        source = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        try:
+            if not _is_directory(there, name) or _is_opaque(source):
+                remove_tree(there, name)
+                os.mkdir(name, 0o700, dir_fd=there)
+            target = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=there)
+            kept = len(self.links)
+            self._contents(source, target)
+            if len(self.links) > kept:
+                self.open_directories.append(target)
+            else:
+                os.close(target)
+        finally:
+            os.close(source)
+
+    def _entry(self, here: int, there: int, name: str, found: os.stat_result) -> None:
+        if stat.S_ISREG(found.st_mode):
+            self._file(here, there, name, found)
+        elif stat.S_ISLNK(found.st_mode):
+            os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
+            os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
+        elif stat.S_ISFIFO(found.st_mode):
+            os.mkfifo(name, stat.S_IMODE(found.st_mode), dir_fd=there)
+            os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+        # Sockets and devices cannot be in a layer that rdock has unpacked.
+
+    def _file(self, here: int, there: int, name: str, found: os.stat_result) -> None:
+        if self.share:
+            os.link(name, name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+            return
+        key = (found.st_dev, found.st_ino)
+        if key in self.links:
+            directory, first = self.links[key]
+            os.link(first, name, src_dir_fd=directory, dst_dir_fd=there, follow_symlinks=False)
+            return
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        try:
+            target = os.open(
+                name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=there
+            )
+            try:
+                _copy_content(source, target, found.st_size)
+                _copy_metadata(source, target, found)
+            finally:
+                os.close(target)
+        finally:
+            os.close(source)
+        if found.st_nlink > 1:
+            self.links[key] = (there, name)
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _is_opaque(directory: int) -> bool:
+    return any(name in OPAQUE for name in os.listxattr(directory))
+
+
+def _copy_content(source: int, target: int, size: int) -> None:
+    try:
+        fcntl.ioctl(target, _FICLONE, source)
+        return
+    except OSError as e:
+        if e.errno not in (errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.EPERM):
+            raise
+    os.ftruncate(target, size)
+    offset = 0
+    while offset < size:
+        try:
+            data = os.lseek(source, offset, os.SEEK_DATA)
+        except OSError as e:
+            if e.errno == errno.ENXIO:  # nothing but a hole to the end
+                return
+            raise
+        end = os.lseek(source, data, os.SEEK_HOLE)
+        while data < end:
+            copied = os.copy_file_range(source, target, end - data, data, data)
+            if copied == 0:
+                return
+            data += copied
+        offset = end
+
+
+def _copy_metadata(source: int, target: int, found: os.stat_result) -> None:
+    os.fchown(target, found.st_uid, found.st_gid)
+    os.fchmod(target, stat.S_IMODE(found.st_mode))
+    for name in os.listxattr(source):
+        if not name.startswith(_PRIVATE) and name.startswith(("user.", "security.capability")):
+            os.setxattr(target, name, os.getxattr(source, name))
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
