@@ -1,0 +1,265 @@
+"""Measure rdock against podman and print the ratios; started by scripts/bench.
+
+Both have the same image, the same directories' file system and a delegated cgroup v2 tree. Times are medians
+of hyperfine. A row that cannot be measured says FAILED and why, and the exit code is then 1; a missed goal
+is only shown.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STARTER = CHECKOUT / "rdock" / "starter" / "starter.tar.gz"
+IMAGE = "rdock/starter"
+MEGABYTE = 1 << 20
+
+
+Pair = tuple[str, str]
+
+
+class Failed(Exception):
+    """A row that could not be measured."""
+
+
+class Bench:
+    """The two programs, each with a store of its own below one temporary directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.tree = os.environ["RDOCK_DEBIAN_TREE"]
+        self.runtime = Path(tempfile.mkdtemp(prefix="rd-", dir=os.environ.get("XDG_RUNTIME_DIR", "/tmp")))
+        self.rdock = os.environ.get("RDOCK_PROGRAM") or str(CHECKOUT / "scripts" / "rdock")
+        self.podman = shutil.which("podman") or "podman"
+        self.environment = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "HOME": str(directory),
+            "XDG_RUNTIME_DIR": str(self.runtime),
+        }
+        config = directory / ".config" / "containers"
+        config.mkdir(parents=True)
+        (config / "storage.conf").write_text('[storage]\ndriver = "overlay"\n')
+        (config / "containers.conf").write_text(
+            '[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\nruntime = "crun"\n'
+        )
+
+    def run(self, *argv: str) -> str:
+        """Run a command that must succeed, and return what it printed. Raises Failed."""
+        try:
+            done = subprocess.run(
+                argv, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300
+            )
+        except (OSError, subprocess.TimeoutExpired) as e:
+            raise Failed(str(e)) from e
+        if done.returncode != 0:
+            last = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
+            raise Failed(f"{Path(argv[0]).name} {argv[1]}: exit code {done.returncode}: {last}")
+        return done.stdout.strip()
+
+    def both(self, *args: str) -> tuple[str, str]:
+        return self.run(self.rdock, *args), self.run(self.podman, *args)
+
+    def times(
+        self,
+        *args: str,
+        rounds: int,
+        runs: int = 1,
+        prepare: tuple[str, ...] = (),
+        shell: str = "{}",
+        ids: Pair = ("", ""),
+    ) -> tuple[float, float]:
+        """Median seconds of a command of rdock's and podman's; {} in `args` is each one's own container.
+
+        They take turns, a few runs each, so that what else the machine does meets both alike.
+        """
+        commands, preparations = [], []
+        for program, container in zip((self.rdock, self.podman), ids, strict=True):
+            command = shlex.join([program, *(container if arg == "{}" else arg for arg in args)])
+            commands.append(shell.replace("{}", command))
+            preparations += ["--prepare", shlex.join([program, *prepare]) + " >/dev/null 2>&1 || :"]
+        report = self.directory / "times.json"
+        hyperfine = ["hyperfine", "--style=none", f"--runs={runs}", f"--export-json={report}"]
+        hyperfine += preparations if prepare else []
+        hyperfine += [] if prepare or shell != "{}" else ["--shell=none"]
+        times: tuple[list[float], list[float]] = ([], [])
+        for number in range(rounds):
+            self.run(*hyperfine, *(["--warmup=1"] if number == 0 or runs > 1 else []), *commands)
+            for result, collected in zip(json.loads(report.read_text())["results"], times, strict=True):
+                if any(result["exit_codes"]):
+                    raise Failed(f"{result['command']}: exit codes {sorted(set(result['exit_codes']))}")
+                collected += result["times"]
+        return statistics.median(times[0]), statistics.median(times[1])
+
+    def idle(self) -> tuple[str, str]:
+        """A running container of each, doing nothing."""
+        own, peer = self.both("run", "-d", "--network", "none", IMAGE, "sleep", "1000")
+        return own, peer
+
+    def remove(self, ids: tuple[str, str]) -> None:
+        self.run(self.rdock, "rm", "-f", ids[0])
+        self.run(self.podman, "rm", "-f", "-t", "0", ids[1])
+
+    def end(self) -> None:
+        """Remove what is still there; only an attempt, since what surrounds us is thrown away."""
+        for program in (self.rdock, self.podman):
+            try:
+                for container in self.run(program, "ps", "-aq").split():
+                    self.run(program, "rm", "-f", container)
+            except Failed as e:
+                print(f"while cleaning up: {e}", file=sys.stderr)
+        shutil.rmtree(self.runtime, ignore_errors=True)
+        # the stores hold files of other ids, which only the root of a user namespace may delete
+        remove = ["unshare", "--user", "--map-root-user", "--map-auto", "rm", "-rf", str(self.directory)]
+        subprocess.run(remove, check=False, stderr=subprocess.DEVNULL)
+
+
+# -- rows: each returns (rdock, podman), in seconds or bytes --------------------------------------
+
+
+def run_none(bench: Bench) -> tuple[float, float]:
+    return bench.times("run", "--rm", "--network", "none", IMAGE, "true", rounds=4, runs=10)
+
+
+def run_network(bench: Bench) -> tuple[float, float]:
+    return bench.times("run", "--rm", IMAGE, "true", rounds=3, runs=10)
+
+
+def execute(bench: Bench) -> tuple[float, float]:
+    ids = bench.idle()
+    try:
+        return bench.times("exec", "{}", "true", rounds=4, runs=10, ids=ids)
+    finally:
+        bench.remove(ids)
+
+
+def import_tree(bench: Bench) -> tuple[float, float]:
+    name = "localhost/imported:1"
+    try:
+        return bench.times("import", bench.tree, name, rounds=3, prepare=("rmi", "-f", name))
+    finally:
+        # nothing may be left of the layer, or the next row would find it already unpacked
+        bench.both("rmi", "-f", name)
+
+
+def load_tree(bench: Bench) -> tuple[float, float]:
+    name, archive = "localhost/loaded:1", str(bench.directory / "loaded.tar")
+    bench.run(bench.podman, "import", bench.tree, name)
+    bench.run(bench.podman, "save", "-o", archive, name)
+    bench.run(bench.podman, "rmi", "-f", name)
+    try:
+        return bench.times("load", "-i", archive, rounds=3, prepare=("rmi", "-f", name))
+    finally:
+        bench.both("rmi", "-f", name)
+
+
+def parallel_starts(bench: Bench) -> tuple[float, float]:
+    # each of ten shells starts five containers, one after the other
+    shell = "seq 10 | xargs -P 10 -I N sh -c 'for i in 1 2 3 4 5; do {} || exit 255; done'"
+    return bench.times("run", "--rm", "--network", "none", IMAGE, "true", rounds=3, shell=shell)
+
+
+def list_hundred(bench: Bench) -> tuple[float, float]:
+    for _ in range(100):
+        bench.both("create", "--network", "none", IMAGE, "true")
+    times = bench.times("ps", "-a", rounds=3, runs=10)
+    for program in (bench.rdock, bench.podman):
+        bench.run(program, "rm", "-f", *bench.run(program, "ps", "-aq").split())
+    return times
+
+
+def monitor_memory(bench: Bench) -> tuple[float, float]:
+    """Private bytes of the parent of an idle container's first process: rdock's monitor, podman's conmon."""
+    ids = bench.idle()
+    time.sleep(2)
+    try:
+        own, peer = (
+            private_memory(parent(int(bench.run(program, "inspect", "--format", "{{.State.Pid}}", container))))
+            for program, container in zip((bench.rdock, bench.podman), ids, strict=True)
+        )
+        return own, peer
+    finally:
+        bench.remove(ids)
+
+
+def parent(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("PPid:"):
+            return int(line.split()[1])
+    raise Failed(f"process {pid} has no parent")
+
+
+def private_memory(pid: int) -> float:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except OSError as e:
+        raise Failed(f"cannot read the memory of process {pid}: {e.strerror}") from e
+    kilobytes = [
+        int(line.split()[1]) for line in text.splitlines() if line.startswith(("Private_Clean", "Private_Dirty"))
+    ]
+    return sum(kilobytes) * 1024.0
+
+
+ROWS: list[tuple[str, Callable[[Bench], tuple[float, float]], float | None, float | None]] = [
+    # name, what measures it, goal as a ratio, goal in bytes
+    ("run --rm --network none", run_none, 0.45, None),
+    ("run --rm, default network", run_network, 0.5, None),
+    ("exec", execute, 0.4, None),
+    ("load of a Debian tree", load_tree, 0.7, None),
+    ("import of a Debian tree", import_tree, 0.7, None),
+    ("50 starts from 10 shells", parallel_starts, 0.5, None),
+    ("ps -a, 100 containers", list_hundred, 1.0, None),
+    ("private memory of a monitor", monitor_memory, None, 10 * MEGABYTE),
+]
+
+
+def line(name: str, own: float, peer: float, goal: float | None, limit: float | None) -> str:
+    if limit is not None:
+        shown = [f"{own / MEGABYTE:.1f} MB", f"{peer / MEGABYTE:.1f} MB", "", f"≤ {limit / MEGABYTE:.0f} MB"]
+        met = own <= limit
+    else:
+        assert goal is not None
+        shown = [f"{own * 1000:.0f} ms", f"{peer * 1000:.0f} ms", f"{own / peer:.2f}", f"≤ {goal}"]
+        met = own / peer <= goal
+    return f"| {' | '.join([name, *shown, 'yes' if met else '**no**'])} |"
+
+
+def main(wanted: list[str]) -> int:
+    bench = Bench(Path(tempfile.mkdtemp(prefix="rdock-bench-", dir="/var/tmp")))
+    cores = len(os.sched_getaffinity(0))
+    peer = bench.run(bench.podman, "--version")
+    print(f"{time.strftime('%Y-%m-%d')}, {cores} cores, Linux {platform.release()}, beside {peer}:\n")
+    print("| what | rdock | podman | ratio | goal | met |\n| --- | --- | --- | --- | --- | --- |", flush=True)
+    problems = []
+    for program in (bench.rdock, bench.podman):
+        try:
+            bench.run(program, "load", "-i", str(STARTER))
+        except Failed as e:
+            problems.append(str(e))
+    for name, measure, goal, limit in ROWS:
+        if wanted and not any(part in name for part in wanted):
+            continue
+        try:
+            print(line(name, *measure(bench), goal, limit), flush=True)
+        except Failed as e:
+            problems.append(f"{name}: {e}")
+            print(f"| {name} | FAILED | | | | **no** |", flush=True)
+    for problem in problems:
+        print(f"\nFAILED: {problem}")
+    bench.end()
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
