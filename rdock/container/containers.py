@@ -32,6 +32,8 @@ class State(NamedTuple):
     exit_code: int = 0
     error: str = ""
     finished: bool = False
+    cgroup: str = ""
+    """Directory of the container's control group; empty where none is delegated."""
     paused: bool = False
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 from rdock import launch
 from rdock.container import attach, capability_sets, filters, monitor, spec, stdio, users
 from rdock.container.config import merge_env
-from rdock.container.containers import Container
+from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
 from rdock.linux import process
 from rdock.linux.inroot import O_PATH
@@ -49,7 +49,7 @@ def start(container: Container, request: Request, console_size: tuple[int, int] 
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _run(container, state.pid, request, console_size, theirs)
+        _run(container, state, request, console_size, theirs)
     os.close(pidfd)
     theirs.close()
     try:
@@ -62,7 +62,7 @@ def start(container: Container, request: Request, console_size: tuple[int, int] 
 
 def _run(
     container: Container,
-    pid: int,
+    state: State,
     request: Request,
     console_size: tuple[int, int] | None,
     connection: socket.socket,
@@ -75,7 +75,7 @@ def _run(
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
             signal.signal(number, signal.SIG_IGN)
         monitor.let_go_of_the_terminal()
-        _Session(container, pid, request, console_size).run(connection)
+        _Session(container, state, request, console_size).run(connection)
     except BaseException as e:
         launch.debug(f"exec: {type(e).__name__}: {e}")
         monitor.send_failure(connection, explain(e, container))
@@ -97,9 +97,9 @@ def explain(error: BaseException, container: Container) -> RdockError:
 
 class _Session:
     def __init__(
-        self, container: Container, pid: int, request: Request, console_size: tuple[int, int] | None
+        self, container: Container, state: State, request: Request, console_size: tuple[int, int] | None
     ) -> None:
-        self.container, self.pid, self.request, self.console_size = container, pid, request, console_size
+        self.container, self.state, self.request, self.console_size = container, state, request, console_size
         self.child = 0
 
     def run(self, connection: socket.socket) -> None:
@@ -107,7 +107,9 @@ class _Session:
         server = stdio.Server(log=None, on_signal=self._kill)
         pipes = stdio.Pipes(request.terminal, request.stdin)
         try:
-            joined = join.start(self.pid, self._process(), pipes.theirs, self._filter())
+            joined = join.start(
+                self.state.pid, self._process(), pipes.theirs, self._filter(), self.state.cgroup
+            )
         finally:
             pipes.close_theirs()
         self.child = joined.pid
@@ -127,7 +129,7 @@ class _Session:
     def _process(self) -> dict[str, Any]:
         """The OCI process object: the container's own identity unless the request has another."""
         container, request = self.container, self.request
-        root = os.open(f"/proc/{self.pid}/root", O_PATH | os.O_DIRECTORY)
+        root = os.open(f"/proc/{self.state.pid}/root", O_PATH | os.O_DIRECTORY)
         try:
             user = users.resolve(root, request.user or container.config.user)
         finally:

@@ -19,7 +19,7 @@ from rdock.container import attach, filters, removal, spec, stdio, users
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure, system_failure
-from rdock.linux import idmap, namespaces, process
+from rdock.linux import cgroup, idmap, namespaces, process
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, sandbox, uplink
@@ -87,6 +87,7 @@ class _Monitor:
         self.engine: Engine = engines.choose(self.container.host_config.runtime)
         self.uplink: Uplink | None = None
         self.bindings: endpoint.Bindings = {}
+        self.group: cgroup.Cgroup | None = None
         self.pid = 0
         self.state = State()
 
@@ -119,7 +120,10 @@ class _Monitor:
     def _start(self, server: stdio.Server) -> None:
         container = self.container
         host = container.host_config
-        self._record(State(monitor_pid=os.getpid(), monitor_start=process.start_time(os.getpid())))
+        self.group = cgroup.make(f"rdock-{container.id}")
+        own = os.getpid()
+        path = self.group.path if self.group else ""
+        self._record(State(monitor_pid=own, monitor_start=process.start_time(own), cgroup=path))
         files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname)
         self._mount_root()
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
@@ -133,6 +137,7 @@ class _Monitor:
             files=files,
             uids=idmap.read_map("uid"),
             gids=idmap.read_map("gid"),
+            cgroup_path=self.group.path if self.group else "",
             console_size=self.order.console_size,
         )
         program = filters.program(bundle["linux"].get("seccomp"))
@@ -147,7 +152,7 @@ class _Monitor:
                 bundle,
                 pipes.theirs,
                 program=program,
-                join_cgroup=lambda pid: None,
+                join_cgroup=self.group.add if self.group else lambda pid: None,
                 meanwhile=self._connect,
             )
         finally:
@@ -172,13 +177,13 @@ class _Monitor:
         os.makedirs(container.root, mode=0o700, exist_ok=True)
         ready(container.root)
 
-    def _connect(self, pid: int) -> None:
-        """Give the network namespace of the new process its way out and its published ports."""
+    def _connect(self, fds: dict[str, int]) -> None:
+        """Give the new network namespace its way out and its published ports."""
         host = self.container.host_config
         wanted = endpoint.from_bindings(host.port_bindings)
         if host.network_mode != "slirp4netns":
             return
-        self.uplink = uplink.start(pid, self.container.bundle)
+        self.uplink = uplink.start(fds["user"], fds["network"], self.container.bundle)
         uplink.await_ready(self.uplink)
         if wanted:
             self.bindings = uplink.publish(self.uplink, wanted)
@@ -221,6 +226,8 @@ class _Monitor:
     def _clean_up(self) -> None:
         if self.uplink is not None:
             uplink.stop(self.uplink)
+        if self.group is not None:
+            self.group.end()
         try:
             m.umount(self.container.root, m.MNT_DETACH)
         except OSError:

@@ -15,6 +15,7 @@ from rdock.container import containers
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import process
+from rdock.linux.cgroup import Cgroup
 from rdock.linux.tree import remove_path
 from rdock.state import timestamp
 from rdock.storage import staging
@@ -86,6 +87,8 @@ def finish(container_id: str) -> None:
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             process.wait_exit(pidfd, 10)
             os.close(pidfd)
+        if state.cgroup:
+            Cgroup(state.cgroup).end()
         if state.monitor_pid:
             ended = state._replace(
                 pid=0, pid_start=0, finished=True, exit_code=137, finished_at=timestamp.now(),

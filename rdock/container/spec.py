@@ -16,7 +16,8 @@ from rdock.container.users import User
 from rdock.errors import InvalidParameter
 from rdock.linux.idmap import Mapping
 
-OCI_VERSION = "1.2.0"
+# Nothing newer than 1.0.2 is used in it, and older runtimes refuse a later number.
+OCI_VERSION = "1.0.2"
 
 MASKED_PATHS = [
     "/proc/acpi",

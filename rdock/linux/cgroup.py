@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 # The leaf into which `enable` moves processes that stand in the way.
@@ -51,15 +51,33 @@ def probe(process: str = "self", proc: str = "/proc") -> Delegation | None:
     that itself: moving a process takes write permission to a common ancestor. One that already passes
     controllers on to its children comes first, then the nearest.
     """
+    for candidate in _candidates(process, proc):
+        found = _try(candidate)
+        if found:
+            return found
+    return None
+
+
+def _candidates(process: str = "self", proc: str = "/proc") -> Iterator[str]:
+    """The directories that may be such a place, best first."""
     own = own_path(process, proc)
     if own is None:
-        return None
+        return
     for root, mount_point in mounts(proc):
-        candidates = [c for c in _ancestors(root, mount_point, own) if _may_write(c)]
-        for candidate in sorted(candidates, key=lambda c: not _words(f"{c}/cgroup.subtree_control")):
-            found = _try(candidate)
-            if found:
-                return found
+        writable = [c for c in _ancestors(root, mount_point, own) if _may_write(c)]
+        yield from sorted(writable, key=lambda c: not _words(f"{c}/cgroup.subtree_control"))
+
+
+def make(name: str) -> Cgroup | None:
+    """Make a group of this name in the best place that takes it; None without delegation."""
+    for candidate in _candidates():
+        try:
+            group = Cgroup.create(candidate, name)
+        except OSError:
+            continue
+        if _read(f"{group.path}/cgroup.type").strip() == "domain":
+            return group
+        group.remove()
     return None
 
 
@@ -266,6 +284,16 @@ class Cgroup:
                 if e.errno != errno.EBUSY or left <= 0 or not self.wait_empty(left):
                     raise
                 time.sleep(0.002)
+
+    def end(self, timeout: float = 10) -> None:
+        """Kill whatever is left in the group, and remove it; what is gone, or no longer ours, is no error."""
+        try:
+            if self.populated():
+                self.kill()
+                self.wait_empty(timeout)
+            self.remove()
+        except OSError:
+            pass
 
     def statistics(self) -> Statistics:
         """What the group uses, with those below it."""

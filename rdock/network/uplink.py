@@ -39,8 +39,10 @@ class Uplink(NamedTuple):
     log: int
 
 
-def start(container_pid: int, directory: str) -> Uplink:
-    """Start the uplink of the network namespace of a process; its socket lies in `directory`.
+def start(user: int, network: int, directory: str) -> Uplink:
+    """Start the uplink of a network namespace; its socket lies in `directory`.
+
+    `user` and `network` are descriptors of the namespace and of the user namespace that owns it.
 
     Raises Unavailable if slirp4netns or /dev/net/tun is missing.
     """
@@ -57,9 +59,10 @@ def start(container_pid: int, directory: str) -> Uplink:
             [
                 program, "--configure", f"--mtu={MTU}", "--disable-host-loopback", "--enable-sandbox",
                 "--enable-seccomp", f"--exit-fd={exit_end}", f"--ready-fd={ready_end}",
-                f"--api-socket=/proc/self/fd/{place}/{_SOCKET}", str(container_pid), "tap0",
+                f"--api-socket=/proc/self/fd/{place}/{_SOCKET}", f"--userns-path=/proc/self/fd/{user}",
+                "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
             ],
-            keep=(exit_end, ready_end, place),
+            keep=(exit_end, ready_end, place, user, network),
             stdout=log,
             stderr=log,
         )  # fmt: skip

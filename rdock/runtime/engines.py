@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from rdock.runtime import parent
-from rdock.runtime.parent import Created
+from rdock.runtime.parent import Created, Meanwhile
 
 
 class Engine(Protocol):
@@ -24,7 +24,7 @@ class Engine(Protocol):
         *,
         program: bytes | None,
         join_cgroup: Callable[[int], None],
-        meanwhile: Callable[[int], None],
+        meanwhile: Meanwhile,
     ) -> Created: ...
 
     def start(self, created: Created) -> None: ...
@@ -44,7 +44,7 @@ class Builtin:
         *,
         program: bytes | None,
         join_cgroup: Callable[[int], None],
-        meanwhile: Callable[[int], None],
+        meanwhile: Meanwhile,
     ) -> Created:
         return parent.create(spec, stdio, program=program, join_cgroup=join_cgroup, meanwhile=meanwhile)
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from rdock import launch
 from rdock.errors import CannotExecute, CommandNotFound, SystemFailure
-from rdock.linux import process
+from rdock.linux import namespaces, process
 from rdock.runtime.channel import Channel
-from rdock.runtime.parent import Created
+from rdock.runtime.parent import Created, Meanwhile
 
 
 class External:
@@ -35,7 +35,7 @@ class External:
         *,
         program: bytes | None,
         join_cgroup: Callable[[int], None],
-        meanwhile: Callable[[int], None],
+        meanwhile: Meanwhile,
     ) -> Created:
         process.adopt_orphans()
         self._id = container_id
@@ -45,13 +45,18 @@ class External:
         console = _Console(bundle) if spec["process"].get("terminal") else None
         if console:
             arguments += ["--console-socket", console.path]
-        self._call(log, [*arguments, container_id], stdio)
+        # In the container's group from the start, so that its cgroup namespace begins there.
+        self._call(log, [*arguments, container_id], stdio, join_cgroup)
         with open(pid_file, encoding="ascii") as file:
             pid = int(file.read())
         terminal = console.receive() if console else -1
         try:
-            join_cgroup(pid)
-            meanwhile(pid)
+            fds = namespaces.open_all(pid, ("user", "network"))
+            try:
+                meanwhile(fds)
+            finally:
+                for fd in fds.values():
+                    os.close(fd)
         except BaseException:
             self.delete(container_id, bundle)
             os.waitpid(pid, 0)
@@ -67,17 +72,35 @@ class External:
     def delete(self, container_id: str, bundle: str) -> None:
         launch.run([self._program, *self._root, "delete", "--force", container_id])
 
-    def _call(self, log: str, arguments: list[str], stdio: tuple[int, int, int] | None) -> None:
+    def _call(
+        self,
+        log: str,
+        arguments: list[str],
+        stdio: tuple[int, int, int] | None,
+        join_cgroup: Callable[[int], None] = lambda pid: None,
+    ) -> None:
         """Run one operation. The runtime's errors come in its log, its streams are the container's."""
         options = [*self._root, *(["--log", log] if log else []), *_cgroup_options(self._program)]
         if stdio is None:
             status, text = launch.run([self._program, *options, *arguments])
         else:
-            pid = launch.spawn([self._program, *options, *arguments], stdin=stdio[0], stdout=stdio[1], stderr=stdio[2])
+            pid = os.fork()
+            if pid == 0:
+                _in_group([self._program, *options, *arguments], stdio, join_cgroup)
             status = launch.wait(pid)
             text = _last_line(log)
         if status:
             raise explain(text)
+
+
+def _in_group(argv: list[str], stdio: tuple[int, int, int], join_cgroup: Callable[[int], None]) -> NoReturn:
+    """A go-between that runs a program in the container's control group, and ends with its status."""
+    status = 1
+    try:
+        join_cgroup(os.getpid())
+        status = launch.wait(launch.spawn(argv, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2]))
+    finally:
+        os._exit(status)
 
 
 def _cgroup_options(program: str) -> list[str]:

@@ -92,13 +92,13 @@ def take(process: dict[str, Any], program: bytes | None) -> None:
 def set_groups(gids: list[int] | tuple[()]) -> None:
     """The supplementary groups, instead of the caller's on the host.
 
-    In a namespace with one id setgroups(2) is denied for good, and so are groups: the caller's stay,
-    which grants nothing new, since all files of that mode are the caller's.
+    In a namespace with one id setgroups(2) is denied for good, and the ids of other groups do not exist
+    there: the caller's own stay, as they would for any process of the caller's.
     """
     try:
         os.setgroups(gids)
     except PermissionError:
-        if gids or not _groups_are_denied():
+        if not _groups_are_denied():
             raise
 
 

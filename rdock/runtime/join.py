@@ -11,6 +11,7 @@ import os
 from typing import Any, NamedTuple, NoReturn
 
 from rdock.linux import namespaces, process
+from rdock.linux.cgroup import Cgroup
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import identity, streams
 from rdock.runtime.channel import Channel, Failed
@@ -28,9 +29,11 @@ class Joined(NamedTuple):
 
 
 def start(
-    pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None
+    pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None, group: str
 ) -> Joined:
     """Execute `what` (an OCI process object) in the container whose process 1 is `pid`.
+
+    `group` is the directory of the container's control group, empty if it has none.
 
     Raises Failed for a step that failed, OSError when the namespaces cannot be entered.
     """
@@ -39,7 +42,7 @@ def start(
     go_between = os.fork()
     if go_between == 0:
         ours.close()
-        _enter(fds, what, theirs, stdio, program)
+        _enter(fds, group, what, theirs, stdio, program)
     theirs.close()
     for fd in fds.values():
         os.close(fd)
@@ -66,11 +69,19 @@ def start(
 
 
 def _enter(
-    fds: dict[str, int], what: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], program: bytes | None
+    fds: dict[str, int],
+    group: str,
+    what: dict[str, Any],
+    channel: Channel,
+    stdio: tuple[int, int, int],
+    program: bytes | None,
 ) -> NoReturn:
     """The go-between."""
-    step = "enter namespaces"
+    step = "join cgroup"
     try:
+        if group:
+            Cgroup(group).add(os.getpid())
+        step = "enter namespaces"
         own = os.stat("/proc/self/exe")
         # Not visible in the container before its links lead nowhere.
         process.set_dumpable(False)

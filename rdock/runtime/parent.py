@@ -15,6 +15,9 @@ from rdock.runtime import child
 from rdock.runtime.channel import Channel, Failed
 
 
+Meanwhile = Callable[[dict[str, int]], None]
+
+
 class Created(NamedTuple):
     """A container's process 1 that waits to be started."""
 
@@ -30,12 +33,13 @@ def create(
     *,
     program: bytes | None,
     join_cgroup: Callable[[int], None],
-    meanwhile: Callable[[int], None],
+    meanwhile: Meanwhile,
 ) -> Created:
     """Fork process 1 and build its world up to the point where only execve is missing.
 
     `program` is the compiled seccomp filter. `join_cgroup` puts the new pid into its cgroup.
-    `meanwhile` runs with the pid while the child builds the root: the place to set the network up.
+    `meanwhile` runs while the child builds the root, with descriptors of the child's user and network
+    namespaces: the place to set the network up.
     Raises Failed for a step of the child's, whatever the callbacks raise, and leaves nothing behind.
     """
     linux = spec["linux"]
@@ -57,8 +61,14 @@ def create(
         if flags & namespaces.CLONE_NEWUSER:
             write_maps(pid, linux)
         join_cgroup(pid)
+        # Opened while they can be: from the next step on the child hides its /proc entries.
+        fds = namespaces.open_all(pid, ("user", "network"))
         ours.send("maps")
-        meanwhile(pid)
+        try:
+            meanwhile(fds)
+        finally:
+            for opened in fds.values():
+                os.close(opened)
         while True:
             message, fds = ours.receive()
             if message is None:
