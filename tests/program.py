@@ -122,13 +122,10 @@ class Rdock:
     variables: dict[str, str] = field(default_factory=dict)
     """What the environment has beyond the home's."""
     timeout: float = 120
-
-    @property
-    def program(self) -> str:
-        return os.environ.get("RDOCK_PROGRAM") or str(CHECKOUT / "scripts" / "rdock")
+    path: str = os.environ.get("RDOCK_PROGRAM") or str(CHECKOUT / "scripts" / "rdock")
 
     def argv(self, *args: str) -> list[str]:
-        return [self.program, *self.options, *args]
+        return [self.path, *self.options, *args]
 
     def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
         return {**self.home.environment(), **self.variables, **(env or {})}
