@@ -132,6 +132,9 @@ make_environment() {
     shift
     need_python
     wanted=$({ "$python" -VV; requirements "$@"; } | cksum)
+    site=$(sed -n 2p "$environment/stamp" 2>/dev/null) || :
+    ! is_complete || [ "$environment/stamp" -nt "$root/setup.cfg" ] || [ "$root/setup.cfg" -nt "$environment/stamp" ] ||
+        return 0
     site=
     mkdir -p "$environment" 2>/dev/null || {
         say "cannot make $environment: going on without Python packages"
@@ -139,7 +142,7 @@ make_environment() {
     }
     exec 9<"$environment"
     flock 9
-    if [ ! -e "$environment/retry" ] && [ "$(sed -n 3p "$environment/stamp" 2>/dev/null)" = "$wanted" ]; then
+    if is_complete; then
         site=$(sed -n 2p "$environment/stamp")
     else
         fill_environment "$@" 9<&-
@@ -148,6 +151,11 @@ make_environment() {
     touch -r "$root/setup.cfg" "$environment/stamp.new"
     mv -f "$environment/stamp.new" "$environment/stamp"
     exec 9<&-
+}
+
+# Whether the environment has what was asked; its stamp may still have another time than setup.cfg.
+is_complete() {
+    [ ! -e "$environment/retry" ] && [ "$(sed -n 3p "$environment/stamp" 2>/dev/null)" = "$wanted" ]
 }
 
 fill_environment() {
