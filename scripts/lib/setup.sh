@@ -62,7 +62,7 @@ install_helpers() {
         install_packages $(echo "$missing" | cut -d: -f1) || :
         missing=$(missing_helpers)
     fi
-    echo "$missing" | while IFS=: read -r package use; do
+    echo "$missing" | while IFS=': ' read -r package use; do
         [ -z "$package" ] || say "missing: $package ($use): sudo apt-get install $package"
     done >&2
 }
