@@ -44,6 +44,11 @@ def bundled() -> str:
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
+def init_program() -> str:
+    """The small static program that is a container's init with `--init`, and its last step before execve."""
+    return os.path.join(bundled(), "rdock", "helpers", f"init-{os.uname().machine}")
+
+
 def find_program(name: str) -> str | None:
     """Absolute path of an external program, or None. A name with a slash is taken as a path."""
     if "/" in name:
@@ -71,9 +76,7 @@ def environment() -> dict[str, str]:
     return {"PATH": ":".join(_SYSTEM_PATH), "LC_ALL": "C.UTF-8"}
 
 
-def spawn(
-    argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = -1, stdout: int = -1, stderr: int = -1
-) -> int:
+def spawn(argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = -1, stdout: int = -1, stderr: int = -1) -> int:
     """Start a helper and return its pid; the caller waits for it.
 
     Only the descriptors in `keep` are inherited, under their own numbers. Its standard streams are

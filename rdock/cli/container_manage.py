@@ -107,9 +107,7 @@ def _signal(text: str | None) -> int | None:
         raise InvalidParameter(f"invalid signal: {text}") from None
 
 
-def _each(
-    references: list[str], action: Callable[[Container], str | None], *, missing_is_fine: bool = False
-) -> int:
+def _each(references: list[str], action: Callable[[Container], str | None], *, missing_is_fine: bool = False) -> int:
     """Do something to each container named: prints its answer or its name; 1 if one of them failed."""
     code = 0
     for reference in references:

@@ -103,7 +103,9 @@ def _config(options: Options, words: list[str]) -> Config:
         attach_stdin=stdin and not detach,
         attach_stdout=not detach,
         attach_stderr=not detach,
-        exposed_ports={binding.key: {} for text in options.list("--publish") for binding in endpoint.parse_publish(text)},
+        exposed_ports={
+            binding.key: {} for text in options.list("--publish") for binding in endpoint.parse_publish(text)
+        },
         tty=options.flag("--tty"),
         open_stdin=stdin,
         stdin_once=stdin and not detach,

@@ -45,7 +45,11 @@ COMMANDS: dict[str, Command] = {
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "rmi": Command("image:rmi", "Remove one or more images"),
+    "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
+    "doctor": Command(
+        "system:doctor", "Check what this machine allows and how to fix the rest", needs_root=False, reads_store=False
+    ),
 }
 
 # Docker's longer spellings, by noun.

@@ -220,15 +220,15 @@ def compile_text(text: str) -> Grammar:
     sections = docopt.parse_docstring_sections(_without_aliases(text))
     found = docopt.parse_options(sections.after_usage)
     kinds = _type_words(text)
-    options = tuple(
-        Option(option.longer or "", option.short or "", kinds.get(option.longer or "", "string") if option.argcount else "bool")
-        for option in found
-    )
+    options = []
+    for option in found:
+        long = option.longer or ""
+        options.append(Option(long, option.short or "", kinds.get(long, "string") if option.argcount else "bool"))
     usage = sections.usage_body.split("\n")[0].split("[OPTIONS]")
     # Docker ends the line with the other program's words in ARG...; docopt knows them as any others.
     pattern = docopt.parse_pattern(_as_docopt(usage[-1] if len(usage) > 1 else " ".join(usage[0].split()[2:])), [])
     least, most = _count(pattern)
-    return Grammar(options, least, most, "ARG..." in text.split("\n")[0])
+    return Grammar(tuple(options), least, most, "ARG..." in text.split("\n")[0])
 
 
 def _without_aliases(text: str) -> str:
@@ -245,9 +245,7 @@ def _as_docopt(usage: str) -> str:
 
 def _type_words(text: str) -> dict[str, str]:
     """`--env list   Set …` → {"--env": "list"}."""
-    return {
-        match[1]: match[2] for match in re.finditer(r"^ +(?:-\w, )?(--[\w-]+) ([\w-]+)  ", text, re.MULTILINE) if match[2]
-    }
+    return dict(re.findall(r"^ +(?:-\w, )?(--[\w-]+) ([\w-]+)  ", text, re.MULTILINE))
 
 
 def _count(pattern: Any) -> tuple[int, int]:

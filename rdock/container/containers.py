@@ -180,9 +180,7 @@ def check_name(name: str) -> str:
     """Raises InvalidParameter in Docker's words unless the name is one."""
     allowed = name.isascii() and len(name) > 1 and len(name) <= 255 and name[0].isalnum()
     if not allowed or any(not (character.isalnum() or character in "_.-") for character in name):
-        raise InvalidParameter(
-            f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        )
+        raise InvalidParameter(f"Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")
     return name
 
 
@@ -198,7 +196,7 @@ def take_name(name: str, container_id: str) -> None:
     # Only what a killed create left behind may be replaced; under a lock, lest two do so.
     with Lock(os.path.join(paths.names(), ".lock")):
         owner = _named(name)
-        if owner is not None and owner != container_id or _is_being_made(link):
+        if (owner is not None and owner != container_id) or _is_being_made(link):
             raise Conflict(
                 f'The container name "/{name}" is already in use by container "{owner or os.readlink(link)}". '
                 "You have to remove (or rename) that container to be able to reuse that name."

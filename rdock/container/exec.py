@@ -78,16 +78,17 @@ def _run(
         _Session(container, state, request, console_size).run(connection)
     except BaseException as e:
         launch.debug(f"exec: {type(e).__name__}: {e}")
-        monitor.send_failure(connection, explain(e, container))
+        monitor.send_failure(connection, explain(e, container, request))
     finally:
         os._exit(0)
 
 
-def explain(error: BaseException, container: Container) -> RdockError:
+def explain(error: BaseException, container: Container, request: Request) -> RdockError:
+    """What the user is told of a session that did not start."""
     if isinstance(error, RdockError):
         return error
     if isinstance(error, Failed):
-        return monitor.explain_failure(error)
+        return monitor.explain_failure(error, request.args[0])
     if isinstance(error, OSError):
         if not container.state().is_running:
             return NotRunning(container.id)
@@ -103,13 +104,11 @@ class _Session:
         self.child = 0
 
     def run(self, connection: socket.socket) -> None:
-        container, request = self.container, self.request
+        request = self.request
         server = stdio.Server(log=None, on_signal=self._kill)
         pipes = stdio.Pipes(request.terminal, request.stdin)
         try:
-            joined = join.start(
-                self.state.pid, self._process(), pipes.theirs, self._filter(), self.state.cgroup
-            )
+            joined = join.start(self.state.pid, self._process(), pipes.theirs, self._filter(), self.state.cgroup)
         finally:
             pipes.close_theirs()
         self.child = joined.pid

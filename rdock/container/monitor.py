@@ -98,7 +98,7 @@ class _Monitor:
         )
         try:
             self._start(server)
-        except (RdockError, OSError, EOFError) as e:
+        except (RdockError, Failed, OSError, EOFError) as e:
             error = self._explain(e)
             self._record_failure(error)
             self._clean_up()
@@ -187,9 +187,7 @@ class _Monitor:
         uplink.await_ready(self.uplink)
         if wanted:
             self.bindings = uplink.publish(self.uplink, wanted)
-            record.write(
-                os.path.join(self.container.bundle, "network.json"), {"Ports": self.bindings}, durable=False
-            )
+            record.write(os.path.join(self.container.bundle, "network.json"), {"Ports": self.bindings}, durable=False)
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -203,7 +201,8 @@ class _Monitor:
         if isinstance(error, RdockError):
             return error
         if isinstance(error, Failed):
-            return explain_failure(error)
+            config = self.container.config
+            return explain_failure(error, ((config.entrypoint or []) + (config.cmd or []))[0])
         if isinstance(error, OSError):
             return system_failure("cannot start the container", error)
         return SystemFailure(f"cannot start the container: {error}")
@@ -237,14 +236,14 @@ class _Monitor:
         removal.remove_bundle(self.container.id)
 
 
-def explain_failure(failure: Failed) -> RdockError:
+def explain_failure(failure: Failed, program: str) -> RdockError:
     """The user's words for a step of the runtime that failed, with exit code 126 or 127 from its errno."""
     if failure.step == "exec":
-        quoted = f'exec: "{failure.path}"'
-        if failure.errno == errno.ENOENT and "/" not in failure.path:
+        quoted = f'exec: "{program}"'
+        if failure.errno == errno.ENOENT and "/" not in program:
             return CommandNotFound(f"{quoted}: executable file not found in $PATH")
         if failure.errno == errno.ENOENT:
-            return CommandNotFound(f"{quoted}: stat {failure.path}: no such file or directory")
+            return CommandNotFound(f"{quoted}: stat {program}: no such file or directory")
         return CannotExecute(f"{quoted}: {os.strerror(failure.errno).lower()}")
     why = f": {os.strerror(failure.errno).lower()}" if failure.errno else ""
     path = f": {failure.path}" if failure.path and failure.path not in failure.step else ""

@@ -34,8 +34,8 @@ def merge(config: Config, image: ImageConfig, *, given_command: bool) -> Config:
         user=config.user or image.user,
         working_dir=config.working_dir or image.working_dir or "/",
         labels={**image.labels, **config.labels},
-        exposed_ports={**dict.fromkeys(image.exposed_ports, {}), **config.exposed_ports},
-        volumes={**dict.fromkeys(image.volumes, {}), **config.volumes},
+        exposed_ports={**{port: {} for port in image.exposed_ports}, **config.exposed_ports},
+        volumes={**{target: {} for target in image.volumes}, **config.volumes},
         stop_signal=config.stop_signal or image.stop_signal,
     )
     if not merged.entrypoint and not merged.cmd:
@@ -109,7 +109,8 @@ def parse_bind(text: str, directory: str) -> str:
     """
     parts = text.split(":")
     if len(parts) > 3 or not all(parts):
-        raise InvalidParameter(f"invalid spec: {text}: " + ("too many colons" if len(parts) > 3 else "empty section between colons"))
+        why = "too many colons" if len(parts) > 3 else "empty section between colons"
+        raise InvalidParameter(f"invalid spec: {text}: {why}")
     if len(parts) == 1 or not parts[0].startswith(("/", ".", "~")):
         raise InvalidParameter(f"invalid volume specification: '{text}': named and anonymous volumes are not there yet")
     source, target, options = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
@@ -174,5 +175,6 @@ def check_target(target: str, what: str) -> str:
     if path == "/":
         raise InvalidParameter(f"invalid {what}: destination can't be '/'")
     if path == "/proc" or path.startswith("/proc/") or path == "/sys":
-        raise InvalidParameter(f"invalid {what}: '{target}': cannot be mounted because it is inside {path[:5].rstrip('/')}")
+        inside = path[:5].rstrip("/")
+        raise InvalidParameter(f"invalid {what}: '{target}': cannot be mounted because it is inside {inside}")
     return path

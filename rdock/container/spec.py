@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rdock import launch
 from rdock.container import capability_sets, seccomp_default
 from rdock.container.config import DEFAULT_PATH, merge_env
 from rdock.container.containers import Container
@@ -64,7 +65,7 @@ def build(
         "process": process(
             container,
             user=user,
-            args=(config.entrypoint or []) + (config.cmd or []),
+            args=([INIT_PATH, "--"] if host.init else []) + (config.entrypoint or []) + (config.cmd or []),
             env=config.env,
             cwd=config.working_dir or "/",
             terminal=config.tty,
@@ -167,15 +168,20 @@ def _mounts(
         sys,
         _mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
         _mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", f"size={host.shm_size}"]),
-        *([_mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", *read_only])] * cgroup),
+        *(
+            [_mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", *read_only])]
+            * cgroup
+        ),
         *(_mount(target, "bind", source, ["rbind", "rprivate"]) for target, source in files.items()),
     ]
-    wanted = {target: _mount(target, "tmpfs", "tmpfs", _tmpfs_options(options)) for target, options in host.tmpfs.items()}
+    wanted = {
+        target: _mount(target, "tmpfs", "tmpfs", _tmpfs_options(options)) for target, options in host.tmpfs.items()
+    }
     for bind in host.binds:
         source, target, options = split_bind(bind)
         wanted[target] = _mount(target, "bind", source, ["rbind", "rprivate", *options])
     if host.init:
-        wanted[INIT_PATH] = _mount(INIT_PATH, "bind", "", ["bind", "ro"])
+        wanted[INIT_PATH] = _mount(INIT_PATH, "bind", launch.init_program(), ["bind", "ro", "nosuid", "nodev"])
     # Outer directories first, else they would cover the inner ones.
     return mounts + [wanted[target] for target in sorted(wanted, key=lambda path: path.count("/"))]
 

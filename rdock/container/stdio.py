@@ -141,7 +141,7 @@ class Server:
         crowded = any(client.size > _WAITING_LIMIT for client in self._clients.values())
         masks: dict[int, int] = {}
         if not crowded:
-            masks = {fd: select.POLLIN for fd in self._outputs}
+            masks = dict.fromkeys(self._outputs, select.POLLIN)
         if self._input or self._input_ends:
             masks[self._stdin] = masks.get(self._stdin, 0) | select.POLLOUT
         if self._listener:

@@ -47,9 +47,9 @@ class Statistics(NamedTuple):
 def probe(process: str = "self", proc: str = "/proc") -> Delegation | None:
     """The place where this process may make groups; None where it may not.
 
-    A group is made for a moment to be sure. The place is an ancestor of the process's own group, or
-    that itself: moving a process takes write permission to a common ancestor. One that already passes
-    controllers on to its children comes first, then the nearest.
+    A group is made for a moment to be sure. The place is the process's own group or one above it:
+    moving a process takes write permission to a common ancestor. One that already passes controllers on
+    to its children comes first, then the nearest.
     """
     for candidate in _candidates(process, proc):
         found = _try(candidate)
@@ -64,7 +64,7 @@ def _candidates(process: str = "self", proc: str = "/proc") -> Iterator[str]:
     if own is None:
         return
     for root, mount_point in mounts(proc):
-        writable = [c for c in _ancestors(root, mount_point, own) if _may_write(c)]
+        writable = [c for c in _ancestors(root, mount_point, own) if _may_write(c) and not _is_managed(c)]
         yield from sorted(writable, key=lambda c: not _words(f"{c}/cgroup.subtree_control"))
 
 
@@ -118,6 +118,15 @@ def _ancestors(root: str, mount_point: str, own: str) -> list[str]:
     return ["/".join([mount_point.rstrip("/"), *below[:n]]) for n in range(len(below), -1, -1)]
 
 
+def _is_managed(directory: str) -> bool:
+    """Whether systemd alone makes groups here, whoever owns the directory, and may turn controllers off again.
+
+    Its single-writer rule (CGROUP_DELEGATION.md) leaves to others what is below a service or scope.
+    """
+    name = os.path.basename(directory)
+    return name.endswith(".slice") or (name.startswith("user@") and name.endswith(".service"))
+
+
 def _may_write(directory: str) -> bool:
     return os.access(directory, os.W_OK | os.X_OK) and os.access(f"{directory}/cgroup.procs", os.W_OK)
 
@@ -157,21 +166,19 @@ def enable(parent: str, controllers: Iterable[str]) -> tuple[str, ...]:
     """Pass these controllers on to the groups below `parent`; those that are passed on afterwards.
 
     A group that does may have no processes of its own, so those it has move into a leaf beside the
-    containers' groups; only the root of the hierarchy is exempt. Raises OSError; controllers that are
-    not there are passed over.
+    containers' groups. For some controllers the kernel would take it with processes too, but then make
+    all groups below threaded ones, of no use for containers. Raises OSError; controllers that are not
+    there are passed over.
     """
     there, enabled = (_words(f"{parent}/cgroup.{name}") for name in ("controllers", "subtree_control"))
     text = " ".join(f"+{name}" for name in controllers if name in there and name not in enabled)
     if text:
-        try:
-            _write(f"{parent}/cgroup.subtree_control", text)
-        except OSError as e:
-            if e.errno != errno.EBUSY:
-                raise
+        is_root = not os.path.exists(f"{parent}/cgroup.type")
+        if not is_root and (pids := Cgroup(parent).own_pids()):
             leaf = Cgroup.create(parent, LEAF, exist_ok=True)
-            for pid in Cgroup(parent).own_pids():
+            for pid in pids:
                 leaf.add(pid)
-            _write(f"{parent}/cgroup.subtree_control", text)
+        _write(f"{parent}/cgroup.subtree_control", text)
     return tuple(_words(f"{parent}/cgroup.subtree_control"))
 
 

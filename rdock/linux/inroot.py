@@ -36,9 +36,7 @@ def open_in_root(root: int, path: str | bytes, flags: int = O_PATH, mode: int = 
     raw = os.fsencode(path) or b"."
     while True:
         try:
-            return syscall(
-                SYS_openat2, root, raw, ctypes.byref(how), ctypes.sizeof(how), name=os.fsdecode(path)
-            )
+            return syscall(SYS_openat2, root, raw, ctypes.byref(how), ctypes.sizeof(how), name=os.fsdecode(path))
         except OSError as e:
             # EAGAIN: something on the way was renamed at that moment, so the kernel could not be sure.
             if e.errno != errno.EAGAIN:
@@ -97,7 +95,9 @@ def make_file(root: int, path: str, mode: int = 0o644) -> int:
     above = make_directory(root, parent or "/")
     try:
         try:
-            os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=above))
+            os.close(
+                os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=above)
+            )
         except FileExistsError:
             pass
         return open_in_root(root, path, O_PATH)

@@ -55,7 +55,9 @@ def parse_publish(text: str) -> list[PortBinding]:
     if len(host) != len(container):
         # One container port may be given a range to choose from; the first is as good as any.
         if len(container) != 1:
-            raise InvalidParameter(f"invalid ranges specified for container and host Ports: {parts[-1]} and {host_text}")
+            raise InvalidParameter(
+                f"invalid ranges specified for container and host Ports: {parts[-1]} and {host_text}"
+            )
         host = host[:1]
     return [PortBinding(ip, there, here, protocol) for there, here in zip(host, container, strict=True)]
 

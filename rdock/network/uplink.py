@@ -106,7 +106,9 @@ def publish(uplink: Uplink, wanted: list[PortBinding]) -> Bindings:
     for binding in wanted:
         port = binding.host_port or free_port(binding.host_ip, binding.protocol)
         if ":" in binding.host_ip:
-            raise InvalidParameter(f"cannot publish on {binding.host_ip}: slirp4netns forwards from IPv4 addresses only")
+            raise InvalidParameter(
+                f"cannot publish on {binding.host_ip}: slirp4netns forwards from IPv4 addresses only"
+            )
         check_privileged(port)
         answer = _ask(
             uplink.directory,

@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,6 +77,8 @@ class Channel:
         data, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
         if not data:
             return None, []
+        if len(data) == 4:  # the trampoline's errno, see packaging/init/init.c
+            raise Failed("exec", int.from_bytes(data, sys.byteorder), "")
         message = json.loads(data)
         if message["kind"] == "failed":
             raise Failed(message["step"], message["errno"], message["path"])

@@ -21,7 +21,7 @@ def run(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], pro
     """Never returns: execve, or a failure sent and an exit."""
     step = "start"
     try:
-        for step, action in _steps(spec, channel, stdio, program):
+        for step, action in _steps(spec, channel, stdio, program):  # noqa: B007 - the name is used below
             action()
     except OSError as e:
         channel.send_failure(step, e)
@@ -36,8 +36,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     what = spec["process"]
     linux = spec["linux"]
     kinds = {namespace["type"] for namespace in linux["namespaces"] if not namespace.get("path")}
-    own = os.stat("/proc/self/exe")
-    own_program = (own.st_dev, own.st_ino)
+    last_step = identity.prepare_last_step()
     root = -1
 
     # What the parent has to do first: id maps and cgroup.
@@ -70,15 +69,16 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
 
     if not what.get("terminal"):
         yield "connect stdio", lambda: streams.connect(stdio, what["user"])
+    kept = {0, 1, 2, root, channel.fileno()} | ({last_step.trampoline} - {-1})
     yield "report ready", lambda: channel.send("ready")
     yield "await start", lambda: channel.expect("start")
-    yield "close descriptors", lambda: process.close_all_but({0, 1, 2, root, channel.fileno()})
+    yield "close descriptors", lambda: process.close_all_but(kept)
     yield f"chdir {what['cwd']}", lambda: identity.enter_directory(root, what["cwd"])
     yield "close root", lambda: os.close(root)
     yield "take identity", lambda: identity.take(what, program)
     # Cleared by a change of credentials, so it is set after it; unset by execve of a setuid program.
     yield "die with monitor", process.die_with_parent
-    yield "exec", lambda: identity.execute(what, own_program)
+    yield "exec", lambda: identity.execute(what, last_step, channel.fileno())
 
 
 def _become_root(kinds: set[str]) -> None:

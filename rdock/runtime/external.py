@@ -111,7 +111,7 @@ def _cgroup_options(program: str) -> list[str]:
 def explain(text: str) -> Exception:
     """The error behind a runtime's message, which is all that it gives."""
     words = text.lower()
-    if "executable file" in words and "not found" in words or "no such file" in words and "exec" in words:
+    if ("executable file" in words and "not found" in words) or ("no such file" in words and "exec" in words):
         return CommandNotFound(text)
     if "permission denied" in words or "is a directory" in words or "exec format error" in words:
         return CannotExecute(text)

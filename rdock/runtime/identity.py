@@ -8,22 +8,19 @@ OCI runtime spec 1.2, config.md `process`.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import resource
 import stat
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+from rdock import launch
 from rdock.linux import capabilities, seccomp
 from rdock.linux.inroot import open_in_root
 from rdock.linux.process import PR_SET_NO_NEW_PRIVS, prctl
 
-_LIMITS = {
-    f"RLIMIT_{name}": getattr(resource, f"RLIMIT_{name}")
-    for name in (
-        "AS CORE CPU DATA FSIZE MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK"
-    ).split()
-    if hasattr(resource, f"RLIMIT_{name}")
-} | {"RLIMIT_LOCKS": 10}
+_NAMES = "AS CORE CPU DATA FSIZE MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK"
+_LIMITS = {f"RLIMIT_{name}": getattr(resource, f"RLIMIT_{name}", -1) for name in _NAMES.split()} | {"RLIMIT_LOCKS": 10}
 
 
 def set_limits(process: dict[str, Any]) -> None:
@@ -134,11 +131,38 @@ def environment_of(process: dict[str, Any]) -> dict[str, str]:
     return dict(entry.partition("=")[::2] for entry in process.get("env", ()))
 
 
-def execute(process: dict[str, Any], own_program: tuple[int, int]) -> NoReturn:
+class LastStep(NamedTuple):
+    """How execve is done; prepared while the host's files can still be read."""
+
+    own: tuple[int, int]
+    """Device and inode of rdock's own executable."""
+    trampoline: int
+    """A sealed memory file that holds the program for the last step; -1 where it is not needed."""
+
+
+def prepare_last_step() -> LastStep:
+    """Before the root changes: see whether the container's ids could write to our executable, and if so
+    make the trampoline (packaging/init/init.c).
+
+    A hostile image can name /proc/self/exe as its interpreter, so that what is executing at that moment
+    becomes a file for it to write to. The system's Python belongs to an id that does not exist in the
+    container; a Python or a packed rdock in the user's home belongs to the container's root.
+    """
+    own = os.stat("/proc/self/exe")
+    overflow = 65534
+    if own.st_uid == overflow:
+        return LastStep((own.st_dev, own.st_ino), -1)
+    fd = os.memfd_create("exec", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(launch.init_program(), "rb") as file:
+        os.write(fd, file.read())
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    return LastStep((own.st_dev, own.st_ino), fd)
+
+
+def execute(process: dict[str, Any], last_step: LastStep, channel: int) -> NoReturn:
     """execve the container's program. Raises OSError with the name of what was asked for.
 
-    `own_program` is device and inode of rdock's own executable, taken before the root changed: a
-    container that names it (`/proc/self/exe`) would run it with a loader of its own.
+    `channel` is closed by a good execve; through the trampoline a failure comes out of it as errno.
     """
     environment = environment_of(process)
     args = process["args"]
@@ -147,8 +171,11 @@ def execute(process: dict[str, Any], own_program: tuple[int, int]) -> NoReturn:
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if (found.st_dev, found.st_ino) == own_program:
+        if (found.st_dev, found.st_ino) == last_step.own:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if last_step.trampoline >= 0:
+            os.set_inheritable(channel, True)
+            os.execve(last_step.trampoline, ["exec", str(channel), path, *args], environment)
         os.execve(path, args, environment)
     except OSError as e:
         raise OSError(e.errno, e.strerror, args[0]) from e

@@ -15,6 +15,7 @@ from rdock.linux.cgroup import Cgroup
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import identity, streams
 from rdock.runtime.channel import Channel, Failed
+from rdock.runtime.identity import LastStep
 
 CLONE_PARENT = 0x00008000
 KINDS = ("user", "cgroup", "ipc", "uts", "network", "pid", "mount")
@@ -28,9 +29,7 @@ class Joined(NamedTuple):
     """The pty's master, or -1."""
 
 
-def start(
-    pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None, group: str
-) -> Joined:
+def start(pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None, group: str) -> Joined:
     """Execute `what` (an OCI process object) in the container whose process 1 is `pid`.
 
     `group` is the directory of the container's control group, empty if it has none.
@@ -82,7 +81,7 @@ def _enter(
         if group:
             Cgroup(group).add(os.getpid())
         step = "enter namespaces"
-        own = os.stat("/proc/self/exe")
+        last_step = identity.prepare_last_step()
         # Not visible in the container before its links lead nowhere.
         process.set_dumpable(False)
         namespaces.enter(fds)
@@ -93,7 +92,7 @@ def _enter(
         step = "fork"
         pid = process.clone(CLONE_PARENT)
         if pid == 0:
-            _run(what, channel, stdio, program, (own.st_dev, own.st_ino))
+            _run(what, channel, stdio, program, last_step)
         channel.send("child", pid=pid)
     except OSError as e:
         channel.send_failure(step, e)
@@ -108,7 +107,7 @@ def _run(
     channel: Channel,
     stdio: tuple[int, int, int],
     program: bytes | None,
-    own_program: tuple[int, int],
+    last_step: LastStep,
 ) -> NoReturn:
     """The new process, in all of the container's namespaces."""
     step = "start"
@@ -123,14 +122,14 @@ def _run(
             step = "connect stdio"
             streams.connect(stdio, what["user"])
         step = "close descriptors"
-        process.close_all_but({0, 1, 2, root, channel.fileno()})
+        process.close_all_but({0, 1, 2, root, channel.fileno()} | ({last_step.trampoline} - {-1}))
         step = f"chdir {what['cwd']}"
         identity.enter_directory(root, what["cwd"])
         os.close(root)
         step = "take identity"
         identity.take(what, program)
         step = "exec"
-        identity.execute(what, own_program)
+        identity.execute(what, last_step, channel.fileno())
     except OSError as e:
         channel.send_failure(step, e)
     except BaseException as e:

@@ -14,7 +14,6 @@ from rdock.linux import namespaces, process
 from rdock.runtime import child
 from rdock.runtime.channel import Channel, Failed
 
-
 Meanwhile = Callable[[dict[str, int]], None]
 
 

@@ -224,10 +224,7 @@ def id_map(mode: str) -> IdMap:
     """The id map that this user gets on this machine. Raises Unavailable when a forced mode is not possible."""
     uid, gid = os.getuid(), os.getgid()
     direct = idmap.may_write_directly(capabilities.current().effective, uid)
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = str(uid)
+    user = login_name(uid)
     helpers = bool(launch.find_program("newuidmap") and launch.find_program("newgidmap"))
     if direct and uid == 0 and idmap.everything(idmap.offered("uid")):
         subuids, subgids = idmap.ranges_for_root(idmap.SUBUID), idmap.ranges_for_root(idmap.SUBGID)
@@ -272,7 +269,15 @@ def write_maps(pid: int, plan: IdMap) -> None:
     for tool, mappings in (("newuidmap", plan.uids), ("newgidmap", plan.gids)):
         status, text = launch.run([launch.program(tool), *idmap.helper_arguments(pid, mappings)])
         if status:
-            raise Unavailable(f"{tool} failed: {text}", hint="check /etc/subuid and /etc/subgid, or use --id-mode single")
+            raise Unavailable(f"{tool} failed: {text}", hint="check /etc/subuid, /etc/subgid, or use --id-mode single")
+
+
+def login_name(uid: int) -> str:
+    """The name of a user; the number of one that has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def hint_for_ids(user: str) -> str:

@@ -125,6 +125,36 @@ def sweep(finish: Callable[[str], bool] | None = None) -> None:
         os.close(place)
 
 
+def is_anything_left() -> bool:
+    """Whether there is something that nobody works on, without touching it."""
+    try:
+        place = os.open(paths.staging(), _DIRECTORY)
+    except OSError:
+        return False
+    try:
+        return any(not _is_locked(place, name) for name in os.listdir(place))
+    except OSError:
+        return False
+    finally:
+        os.close(place)
+
+
+def _is_locked(place: int, name: str) -> bool:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 def _sweep_entry(place: int, name: str, finish: Callable[[str], bool] | None) -> None:
     fd = -1
     try:

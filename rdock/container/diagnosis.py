@@ -1,0 +1,176 @@
+"""What this machine offers, what rdock makes of it, and the line that mends each missing piece.
+
+Every finding is tried, not guessed. `rdock info` shows what is used, `rdock doctor` what is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any, NamedTuple
+
+from rdock import __version__, config, launch, paths
+from rdock.container import containers
+from rdock.errors import RdockError
+from rdock.image import images
+from rdock.linux import cgroup, idmap, seccomp
+from rdock.runtime import rootless
+from rdock.storage import driver
+
+# Slower by far, or less of Docker's experience; still working.
+OK, LIMITED, MISSING = "ok", "limited", "missing"
+
+
+class Finding(NamedTuple):
+    """One thing that was tried."""
+
+    name: str
+    status: str
+    detail: str
+    fix: str = ""
+    """The exact line that mends it; empty if nothing has to be, or can be, done."""
+
+
+def examine() -> list[Finding]:
+    """Try everything that rdock can use. Enters the user's namespaces if that is possible."""
+    findings = [_namespaces()]
+    if findings[0].status != MISSING:
+        findings += [_ids(), *_storage()]
+    return [*findings, _network(), _seccomp(), _cgroups(), _runtime_directory(), *_sysctls(), *_runtimes()]
+
+
+def _namespaces() -> Finding:
+    settings = config.current()
+    try:
+        entered = rootless.enter(settings.id_mode, settings.holder_linger)
+    except RdockError as e:
+        return Finding("user namespaces", MISSING, e.message, e.hint)
+    return Finding("user namespaces", OK, f"entered as root, id mode {entered.mode}")
+
+
+def _ids() -> Finding:
+    size = min(sum(entry.size for entry in idmap.read_map(kind)) for kind in ("uid", "gid"))
+    if size > 1:
+        return Finding("ids", OK, f"{size} user and group ids")
+    return Finding(
+        "ids",
+        LIMITED,
+        "one id only: all files are yours, chown to others fails, -u takes only root",
+        ids_fix(rootless.entered().uid),
+    )
+
+
+def ids_fix(uid: int) -> str:
+    """The line that gives a user more ids."""
+    missing = not (launch.find_program("newuidmap") and launch.find_program("newgidmap"))
+    return ("sudo apt-get install uidmap && " if missing else "") + rootless.hint_for_ids(rootless.login_name(uid))
+
+
+def _storage() -> list[Finding]:
+    found = []
+    for name in config.STORAGE_DRIVERS:
+        why = driver.probe(name, anew=True)
+        fix = driver.HINTS[name] if why else ""
+        found.append(Finding(f"storage driver {name}", LIMITED if why else OK, why or "works", fix))
+    return found
+
+
+def _network() -> Finding:
+    if launch.find_program("slirp4netns") is None:
+        why, fix = "no slirp4netns", "sudo apt-get install slirp4netns"
+    elif not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+        why, fix = "cannot open /dev/net/tun", "sudo chmod 666 /dev/net/tun"
+    else:
+        return Finding("network", OK, "slirp4netns")
+    return Finding("network", LIMITED, f"{why}: only --network host and none", fix)
+
+
+def _seccomp() -> Finding:
+    try:
+        version = seccomp.library_version()
+    except OSError:
+        return Finding("seccomp", MISSING, "no libseccomp: no filter can be made", "sudo apt-get install libseccomp2")
+    if not seccomp.available():
+        return Finding("seccomp", MISSING, "this kernel takes no filters", "")
+    return Finding("seccomp", OK, f"libseccomp {version}")
+
+
+def _cgroups() -> Finding:
+    found = cgroup.probe()
+    if found is None:
+        return Finding(
+            "control groups", LIMITED, "none delegated: no limits, and pause stops processes one by one",
+            "systemd-run --user --scope -p Delegate=yes -- $SHELL, where the machine runs cgroup v2 and systemd",
+        )  # fmt: skip
+    return Finding("control groups", OK, f"{found.parent}, controllers: {' '.join(found.controllers) or 'none'}")
+
+
+def _runtime_directory() -> Finding:
+    directory = paths.runtime()
+    if directory.startswith("/tmp/"):
+        return Finding("runtime directory", OK, f"{directory}, as XDG_RUNTIME_DIR is not set to a directory of yours")
+    return Finding("runtime directory", OK, directory)
+
+
+def _sysctls() -> list[Finding]:
+    first = _number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    if first is None or first <= 80:
+        ports = Finding("low ports", OK, "can be published")
+    else:
+        ports = Finding(
+            "low ports", LIMITED, f"ports below {first} cannot be published",
+            "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
+        )  # fmt: skip
+    return [ports]
+
+
+def _number(path: str) -> int | None:
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _runtimes() -> list[Finding]:
+    others = [name for name in ("crun", "runc") if launch.find_program(name)]
+    return [Finding("runtimes", OK, ", ".join(["rdock", *others]))]
+
+
+def info() -> dict[str, Any]:
+    """The facts of `rdock info`, in Docker's spelling where Docker has the fact."""
+    entered = rootless.entered()
+    states = [container.state().status for container in containers.all_containers()]
+    group = cgroup.probe()
+    return {
+        "Containers": len(states),
+        "ContainersRunning": states.count("running"),
+        "ContainersPaused": states.count("paused"),
+        "ContainersStopped": states.count("exited") + states.count("created"),
+        "Images": len(images.list_images()),
+        "Driver": driver.chosen(),
+        "IdMode": entered.mode,
+        "Ids": min(sum(entry.size for entry in idmap.read_map(kind)) for kind in ("uid", "gid")),
+        "CgroupVersion": "2" if group else "none delegated",
+        "CgroupParent": group.parent if group else "",
+        "DefaultRuntime": config.current().runtime,
+        "Network": "slirp4netns" if launch.find_program("slirp4netns") else "host and none only",
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
+        "KernelVersion": os.uname().release,
+        "OperatingSystem": _operating_system(),
+        "OSType": "linux",
+        "Architecture": platform.machine(),
+        "NCPU": os.cpu_count() or 0,
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "DataRoot": paths.data(),
+        "RuntimeRoot": paths.runtime(),
+        "ServerVersion": __version__,
+        "PythonVersion": platform.python_version(),
+    }
+
+
+def _operating_system() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
+    except OSError:
+        return "Linux"
