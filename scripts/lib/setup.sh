@@ -109,6 +109,12 @@ need_python() {
     }
 }
 
+# The Debian packages that PyInstaller needs: to read and strip libraries, and the interpreter as a library.
+build_packages() {
+    need_python
+    echo binutils "libpython$("$python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+}
+
 # Print the requirements of setup.cfg, one a line: those of the package, then those of the named extras.
 requirements() {
     "$python" -I -c '

@@ -86,7 +86,7 @@ def imports_in(parsed: ast.Module) -> Iterator[Import]:
         elif isinstance(node, ast.ImportFrom):
             source = "." * node.level + (node.module or "")
             # `from rdock.linux import mount` names a module, `from rdock.errors import NotFound` a thing in one
-            names = [f"{source}.{alias.name}" if _is_folder(source) else source for alias in node.names]
+            names = [_module(source, alias.name) for alias in node.names]
         else:
             continue
         for name in dict.fromkeys(names):
@@ -94,8 +94,13 @@ def imports_in(parsed: ast.Module) -> Iterator[Import]:
             yield Import(name.removeprefix("rdock.") if own else name, own, node.lineno, id(node) in inner)
 
 
-def _is_folder(name: str) -> bool:
-    return name == "rdock" or (name.startswith("rdock.") and (CHECKOUT / name.replace(".", "/")).is_dir())
+def _module(source: str, name: str) -> str:
+    """The module that `from source import name` reads."""
+    path = CHECKOUT / source.replace(".", "/")
+    if source.split(".")[0] != "rdock" or not path.is_dir():
+        return source
+    is_module = (path / name).is_dir() or (path / f"{name}.py").exists()
+    return f"{source}.{name if is_module else '__init__'}"
 
 
 @cache
@@ -213,7 +218,7 @@ def test_nothing_dangerous_is_called() -> None:
 
 def test_the_reader_sees_what_it_should() -> None:
     source = """
-from rdock import paths
+from rdock import __version__, paths
 from rdock.linux import mount
 from rdock.errors import NotFound, Conflict
 import os.path
@@ -224,6 +229,7 @@ def f():
     parsed = ast.parse(source)
     found = [(item.target, item.own, item.in_function) for item in imports_in(parsed)]
     assert found == [
+        ("__init__", True, False),
         ("paths", True, False),
         ("linux.mount", True, False),
         ("errors", True, False),
