@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from typing import Any, NamedTuple
 from rdock.errors import DataLoss, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
 from rdock.image import blobs, catalog, compression, journal, layer, reference
 from rdock.image.changes import apply_changes
-from rdock.image.journal import Journal, Uses, no_uses
+from rdock.image.journal import Journal
 from rdock.image.manifest import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -35,6 +34,7 @@ from rdock.image.manifest import (
     parse_document,
 )
 from rdock.image.members import Members, SeekableMembers, SpooledMembers, can_seek
+from rdock.state import timestamp
 from rdock.storage import layers, staging
 
 Say = Callable[[str], None]
@@ -71,15 +71,15 @@ def open_file(path: str) -> int:
 # -- load ----------------------------------------------------------------------------------------
 
 
-def load(fd: int, *, say: Say = _silent, warn: Say = _silent, uses: Uses = no_uses) -> list[str]:
+def load(fd: int, *, say: Say = _silent, warn: Say = _silent) -> list[str]:
     """Load all images of an archive, a file or a pipe, compressed or not; their ids.
 
     Says `Loaded image: NAME:TAG`, or the id of an image without a name. Raises DataLoss when the archive
     is not what it claims to be.
     """
-    journal.sweep(uses)
+    journal.sweep()
     with ExitStack() as stack:
-        making = stack.enter_context(journal.adding(uses))
+        making = stack.enter_context(journal.adding())
         members: Members
         if can_seek(fd):
             members = SeekableMembers(fd)
@@ -318,7 +318,6 @@ def import_tree(
     name: str = "",
     say: Say = _silent,
     warn: Say = _silent,
-    uses: Uses = no_uses,
 ) -> str:
     """Make an image of a tar archive of a root tree; its id. Says `sha256:ID`.
 
@@ -328,8 +327,8 @@ def import_tree(
     if wanted is not None and wanted.digest:
         raise InvalidParameter("cannot import digest reference")
     run = apply_changes({}, changes)
-    journal.sweep(uses)
-    with journal.adding(uses) as making, blobs.Writer() as writer:
+    journal.sweep()
+    with journal.adding() as making, blobs.Writer() as writer:
         kind, chunks = _importable(blobs.read_chunks(fd), writer)
         with layers.stage(lambda root: layer.apply(chunks, root, strict_end=True)) as staged:
             diff_id = staged.content.diff_id
@@ -368,8 +367,7 @@ def _importable(chunks: Iterator[bytes], writer: blobs.Writer) -> tuple[str, Ite
 
 def _imported_config(diff_id: str, run: Json, message: str) -> Json:
     platform = host_platform()
-    now = time.time_ns()
-    created = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9)) + f".{now % 10**9:09d}Z"
+    created = timestamp.now()
     config: Json = {"architecture": platform.architecture, "os": platform.os, "created": created, "config": run}
     if platform.variant:
         config["variant"] = platform.variant

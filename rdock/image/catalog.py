@@ -8,7 +8,6 @@ the image lock and read without one.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from rdock.errors import DataLoss, SystemFailure, reason
 from rdock.image import blobs
 from rdock.image.manifest import OCI_INDEX, OCI_MANIFEST
 from rdock.image.reference import is_digest, is_hex
-from rdock.state import record
+from rdock.state import record, timestamp
 
 _ID = "rdock.image.id"
 _ADDED = "rdock.image.added"
@@ -52,8 +51,7 @@ class Catalog:
     def add(self, image_id: str, digest: str, size: int, media_type: str = OCI_MANIFEST) -> None:
         """List an image, unless it is listed already."""
         if image_id not in self.entries:
-            added = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            self.entries[image_id] = Entry(image_id, digest, size, media_type, added)
+            self.entries[image_id] = Entry(image_id, digest, size, media_type, timestamp.now())
 
     def references_of(self, image_id: str) -> list[str]:
         return sorted(name for name, target in self.references.items() if target == image_id)
@@ -76,13 +74,7 @@ def read() -> Catalog:
 @contextmanager
 def change() -> Iterator[Catalog]:
     """The state to be changed, under the image lock; written at the end of the `with` if nothing was raised."""
-    prepare()
-    lock = record.Lock(paths.image_lock())
-    try:
-        lock.acquire()
-    except OSError as e:
-        raise SystemFailure(f"cannot lock {paths.image_lock()}: {reason(e)}") from e
-    try:
+    with locked():
         catalog = read()
         before = dict(catalog.entries), dict(catalog.references)
         yield catalog
@@ -93,6 +85,19 @@ def change() -> Iterator[Catalog]:
             record.write(paths.repositories(), {"references": catalog.references}, durable=True)
         if len(catalog.entries) < len(before[0]):
             _write_index(catalog)
+
+
+@contextmanager
+def locked(*, shared: bool = False) -> Iterator[None]:
+    """The image lock, held for moments only; `shared` is for readers who must not be overtaken."""
+    prepare()
+    lock = record.Lock(paths.image_lock(), shared=shared)
+    try:
+        lock.acquire()
+    except OSError as e:
+        raise SystemFailure(f"cannot lock {paths.image_lock()}: {reason(e)}") from e
+    try:
+        yield
     finally:
         lock.release()
 

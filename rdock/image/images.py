@@ -8,18 +8,30 @@ Whether containers use an image is not known here: whoever removes brings a func
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchImage, NotFound
-from rdock.image import blobs, catalog, journal, layer, reference
+from rdock.image import blobs, catalog, journal, reference
 from rdock.image.catalog import Catalog, Entry
-from rdock.image.journal import Use, Uses, no_uses
 from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.launch import debug
 from rdock.storage import layers
 
-__all__ = ["Image", "Use", "Uses", "find", "list_images", "lookup", "remove_image", "root_directories", "tag"]
+
+class Use(NamedTuple):
+    """A container that was made from an image."""
+
+    container_id: str
+    image_id: str
+    running: bool
+
+
+Uses = Callable[[], Iterable[Use]]
+
+
+def _no_uses() -> Iterable[Use]:
+    return ()
 
 
 class Image(NamedTuple):
@@ -29,6 +41,7 @@ class Image(NamedTuple):
     config: ImageConfig
     manifest: Manifest
     manifest_digest: str
+    manifest_size: int
     references: tuple[str, ...]
     """What leads to it, in long form: name:tag and name@digest."""
     added: str
@@ -50,8 +63,8 @@ class Image(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes in the files of all its layers, as far as they are unpacked."""
-        return sum(found.size for chain in self.chain_ids if (found := layers.find(chain)) is not None)
+        """Bytes in the files of all its layers."""
+        return sum(map(layers.size, self.chain_ids))
 
     @property
     def created(self) -> float:
@@ -125,7 +138,13 @@ def _load(state: Catalog, entry: Entry) -> Image:
     if manifest.config.digest != "sha256:" + entry.image_id or len(manifest.layers) != len(config.diff_ids):
         raise DataLoss(f"image {entry.image_id[:12]}: its manifest does not fit its config")
     return Image(
-        entry.image_id, config, manifest, entry.digest, tuple(state.references_of(entry.image_id)), entry.added
+        id=entry.image_id,
+        config=config,
+        manifest=manifest,
+        manifest_digest=entry.digest,
+        manifest_size=entry.size,
+        references=tuple(state.references_of(entry.image_id)),
+        added=entry.added,
     )
 
 
@@ -154,7 +173,20 @@ def root_directories(image: Image) -> list[str]:
 
 
 def _filler(digest: str) -> Callable[[int], layers.Content]:
-    return lambda root: layer.apply(blobs.chunks(digest), root)
+    def fill(root: int) -> layers.Content:
+        # Nearly every start finds its layers unpacked and does not need this.
+        from rdock.image import layer
+
+        return layer.apply(blobs.chunks(digest), root)
+
+    return fill
+
+
+@contextlib.contextmanager
+def unchanged() -> Iterator[None]:
+    """While this lasts no image is removed. Who creates a container looks its image up and saves the record in it."""
+    with catalog.locked(shared=True):
+        yield
 
 
 # -- naming --------------------------------------------------------------------------------------
@@ -175,13 +207,14 @@ def tag(source: str, target: str) -> None:
 # -- removing ------------------------------------------------------------------------------------
 
 
-def remove_image(name: str, *, force: bool = False, uses: Uses = no_uses) -> list[str]:
+def remove_image(name: str, *, force: bool = False, uses: Uses = _no_uses) -> list[str]:
     """Take a name from an image, or remove it with its layers; the lines that Docker prints about it.
 
+    An image that a stopped container uses can be forced to lose its names, but stays for the container.
     Raises NoSuchImage; Conflict when a container uses it, or it has several names and is given by id.
     """
     report: list[str] = []
-    with journal.removing(uses) as doomed, catalog.change() as state:
+    with journal.removing() as doomed, catalog.change() as state:
         image_id = _resolve(state, name)
         if not image_id:
             raise NoSuchImage(_shown(name))
@@ -198,18 +231,17 @@ def remove_image(name: str, *, force: bool = False, uses: Uses = no_uses) -> lis
             if state.references_of(image_id):
                 return report
             # Without its last name the image goes as well, unless it is in use: then it stays, nameless.
-            if _conflict(image_id, using, [], force=force):
-                return report
         else:
             conflict = _conflict(image_id, using, [] if _is_single(names) else names, force=force)
             if conflict:
                 raise Conflict(conflict)
             _untag(state, names, report)
-        _strike_off(state, image_id, uses, doomed, report)
+        if not using:
+            _strike_off(state, image_id, doomed, report)
     return report
 
 
-def _strike_off(state: Catalog, image_id: str, uses: Uses, doomed: journal.Journal, report: list[str]) -> None:
+def _strike_off(state: Catalog, image_id: str, doomed: journal.Journal, report: list[str]) -> None:
     """Take an image off the list and note down what it consists of."""
     entry = state.entries.pop(image_id)
     report.append(f"Deleted: sha256:{image_id}")
@@ -221,7 +253,7 @@ def _strike_off(state: Catalog, image_id: str, uses: Uses, doomed: journal.Journ
         debug(e.message)
         doomed.note_blob("sha256:" + image_id)
         return
-    kept = _chains_in_use(state, uses)
+    kept = _chains_in_use(state)
     report += [f"Deleted: sha256:{chain}" for chain in reversed(image.chain_ids) if chain not in kept]
     doomed.note_image(image.manifest, image.chain_ids)
 
@@ -268,8 +300,8 @@ def _conflict(image_id: str, using: list[Use], names: list[str], *, force: bool)
     return ""
 
 
-def _chains_in_use(state: Catalog, uses: Uses) -> set[str]:
-    found = {chain for use in uses() for chain in use.chains}
+def _chains_in_use(state: Catalog) -> set[str]:
+    found: set[str] = set()
     for entry in state.entries.values():
         with contextlib.suppress(NotFound, DataLoss):
             found.update(_load(state, entry).chain_ids)

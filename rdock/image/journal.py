@@ -3,7 +3,7 @@
 Blobs and layers get their final names one by one, before the image that needs them is recorded, and
 lose them one by one after it is struck off. Whoever does either writes down first, in a journal in
 staging, what it is about. If he finishes, or fails, or is killed and the next command finds the
-journal, everything in it that no image and no container needs is removed.
+journal, everything in it that no image needs is removed.
 
 `hold` keeps such parts from being taken for garbage: it is a shared lock, and only who gets it alone
 removes. Nobody waits for that; the journal stays until the next command instead.
@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, RdockError, SystemFailure, reason
@@ -24,23 +23,6 @@ from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.image.reference import is_digest, is_hex
 from rdock.state import record
 from rdock.storage import layers, staging
-
-
-class Use(NamedTuple):
-    """A container that needs an image."""
-
-    container_id: str
-    image_id: str
-    running: bool
-    chains: tuple[str, ...] = ()
-    """The ChainIDs it stands on, which it needs even when the image is gone."""
-
-
-Uses = Callable[[], Iterable[Use]]
-
-
-def no_uses() -> Iterable[Use]:
-    return ()
 
 
 class Journal:
@@ -75,7 +57,7 @@ class Journal:
 
 @contextmanager
 def hold() -> Iterator[None]:
-    """While this lasts, no part of an image is removed as garbage. Who creates a container takes it as well."""
+    """While this lasts, no part of an image is removed as garbage, whether an image needs it or not."""
     catalog.prepare()
     lock = record.Lock(paths.image_hold(), shared=True)
     try:
@@ -89,43 +71,31 @@ def hold() -> Iterator[None]:
 
 
 @contextmanager
-def adding(uses: Uses = no_uses) -> Iterator[Journal]:
-    """For whoever makes parts of images; what is not recorded at the end of the `with` goes."""
-    with staging.entry() as entry:
-        journal = Journal(entry)
-        try:
-            with hold():
-                yield journal
-        finally:
-            entry.kept = not _finish(journal.path, uses)
+def adding() -> Iterator[Journal]:
+    """For whoever makes parts of images; what no image needs at the end of the `with` goes."""
+    with removing() as journal, hold():
+        yield journal
 
 
 @contextmanager
-def removing(uses: Uses) -> Iterator[Journal]:
-    """For whoever strikes images off; what is noted goes at the end, unless something still needs it."""
+def removing() -> Iterator[Journal]:
+    """For whoever strikes images off; what is noted goes at the end, unless another image needs it."""
     with staging.entry() as entry:
         journal = Journal(entry)
         try:
             yield journal
         finally:
-            entry.kept = not _finish(journal.path, uses)
+            entry.kept = not finish(journal.path)
 
 
-def release_layers(chains: Iterable[str], uses: Uses) -> None:
-    """Remove those of these layers that nothing needs any more: the container that stood on them is gone."""
-    with removing(uses) as doomed:
-        for chain in chains:
-            doomed.note_layer(chain)
-
-
-def sweep(uses: Uses = no_uses) -> None:
+def sweep() -> None:
     """Clear away what killed commands left. Every command that changes images begins with it; never fails."""
-    staging.sweep(lambda journal: _finish(journal, uses))
+    staging.sweep(finish)
     layers.settle()
 
 
-def _finish(journal: str, uses: Uses) -> bool:
-    """Remove what a journal lists and nobody needs; False if that must wait."""
+def finish(journal: str) -> bool:
+    """Remove what a journal lists and no image needs; False if that must wait."""
     try:
         with open(journal, encoding="ascii") as file:
             lines = [line.split() for line in file]
@@ -137,7 +107,7 @@ def _finish(journal: str, uses: Uses) -> bool:
     try:
         if not lock.acquire(wait=False):
             return False
-        needed = _needed(uses)
+        needed = _needed()
         for line in reversed(lines):
             # The last line may have been cut off by the kill, before what it is about was begun.
             if len(line) != 2 or line[1] in needed:
@@ -153,9 +123,9 @@ def _finish(journal: str, uses: Uses) -> bool:
     return True
 
 
-def _needed(uses: Uses) -> set[str]:
-    """The digests and ChainIDs that images and containers need."""
-    needed = {chain for use in uses() for chain in use.chains}
+def _needed() -> set[str]:
+    """The digests and ChainIDs that images need."""
+    needed: set[str] = set()
     for entry in catalog.read().entries.values():
         needed.add(entry.digest)
         # What is damaged cannot be used, so it needs nothing.

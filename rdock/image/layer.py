@@ -39,7 +39,10 @@ _OPAQUE = b".wh..wh..opq"
 _OPAQUE_XATTRS = {"user.overlay.opaque": b"y", "user.fuseoverlayfs.opaque": b"y"}
 # Attributes by which overlayfs, fuse-overlayfs and containers/storage steer themselves.
 _RESERVED_XATTRS = ("user.overlay.", "user.fuseoverlayfs.", "user.containers.")
-_MAX_NOTES = 20
+_MAX_NOTES = 5
+_MAX_NAMES = 8
+# Of an image that makes noise on purpose.
+_MAX_NOTED = 1000
 _SPACE_BYTES = 16 << 20
 _SPACE_ENTRIES = 256
 
@@ -102,8 +105,8 @@ class _Changeset:
         self.size = 0
         self.foreign = 0
         self.opaque = False
-        self.notes: list[str] = []
-        self.more_notes = 0
+        self._notes: list[str] = []
+        self._devices: list[str] = []
         self._whiteouts: set[tuple[bytes, ...]] = set()
         self._unchecked = 0
 
@@ -125,13 +128,18 @@ class _Changeset:
             raise SystemFailure(f"cannot set the times of directories: {reason(e)}") from e
 
     def all_notes(self) -> tuple[str, ...]:
-        return (*self.notes, f"and {self.more_notes} more") if self.more_notes else tuple(self.notes)
+        """What could not be kept, in few lines."""
+        notes = self._notes[:_MAX_NOTES]
+        if len(self._notes) > _MAX_NOTES:
+            notes.append(f"and {len(self._notes) - _MAX_NOTES} more of the kind")
+        if self._devices:
+            names = ", ".join(self._devices[:_MAX_NAMES]) + (", …" if len(self._devices) > _MAX_NAMES else "")
+            notes.insert(0, f"left out {len(self._devices)} device nodes, which take real root to make: {names}")
+        return tuple(notes)
 
     def _note(self, text: str) -> None:
-        if len(self.notes) < _MAX_NOTES:
-            self.notes.append(text)
-        else:
-            self.more_notes += 1
+        if len(self._notes) < _MAX_NOTED:
+            self._notes.append(text)
 
     def _unpack(self, entry: Entry, reader: Reader) -> None:
         parts = components(entry.name)
@@ -154,7 +162,8 @@ class _Changeset:
         elif kind == FIFO:
             self.tree.make_fifo(parts, entry.mode, self._owner(entry), entry.mtime)
         elif kind in (CHARACTER, BLOCK_DEVICE):
-            self._note(f"left out device {entry.text} ({entry.major}:{entry.minor})")
+            if len(self._devices) < _MAX_NOTED:
+                self._devices.append(printable(b"/".join(parts)))
         else:
             raise DataLoss(f"unknown type {printable(kind)} of tar entry")
 

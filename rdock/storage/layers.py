@@ -12,7 +12,6 @@ the boot it was made in, until `settle` has seen it on disk.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from typing import NamedTuple
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
+from rdock.launch import debug
 from rdock.linux import idmap
 from rdock.linux.libc import check, libc
 from rdock.state import record
@@ -77,13 +77,20 @@ Fill = Callable[[int], Content]
 
 def find(chain: str) -> Layer | None:
     """The unpacked layer, if it is there and fit for use."""
-    found = record.read(os.path.join(directory(chain), "layer.json"))
-    if found is None:
-        return None
-    layer = Layer.from_json(found)
-    if layer.ids != _ids() or (layer.boot and layer.boot != _boot()):
+    layer = _read(directory(chain))
+    if layer is None or layer.ids != _ids() or (layer.boot and layer.boot != _boot()):
         return None
     return layer
+
+
+def _read(place: str) -> Layer | None:
+    try:
+        found = record.read(os.path.join(place, "layer.json"))
+        return Layer.from_json(found) if found is not None else None
+    except DataLoss as e:
+        # A power cut may have left an empty record; such a layer is made again.
+        debug(e.message)
+        return None
 
 
 def get(chain: str) -> Layer:
@@ -101,6 +108,15 @@ def diff_directories(chain: str) -> list[str]:
         found.append(os.path.join(directory(chain), "diff"))
         chain = "" if layer.opaque else layer.parent
     return found
+
+
+def size(chain: str) -> int:
+    """Bytes in the files of a layer, whether it is fit for use here or not; 0 if it is not unpacked at all."""
+    for place in (paths.layer(chain), paths.layer(chain) + "-single"):
+        layer = _read(place)
+        if layer is not None:
+            return layer.size
+    return 0
 
 
 def directory(chain: str) -> str:
@@ -220,7 +236,7 @@ def settle() -> None:
         try:
             layer = find(chain)
             age = time.time() - os.stat(os.path.join(directory(chain), "layer.json")).st_mtime
-        except (OSError, DataLoss):
+        except OSError:
             continue
         if layer is not None and layer.boot and age > _SETTLE_AFTER:
             waiting.append(layer)
@@ -252,8 +268,7 @@ def _ids() -> str:
         if min(sum(m.size for m in uids), sum(m.size for m in gids)) == 1:
             _known_ids = "single"
         else:
-            text = idmap.map_text(uids) + idmap.map_text(gids)
-            _known_ids = hashlib.sha256(text.encode()).hexdigest()[:16]
+            _known_ids = (idmap.map_text(uids) + "/" + idmap.map_text(gids)).replace("\n", ",")
     return _known_ids
 
 
