@@ -88,7 +88,7 @@ class Bench:
         for program, container in zip((self.rdock, self.podman), ids, strict=True):
             command = shlex.join([program, *(container if arg == "{}" else arg for arg in args)])
             commands.append(shell.replace("{}", command))
-            preparations += ["--prepare", shlex.join([program, *prepare]) + " >/dev/null 2>&1 || :"]
+            preparations += ["--prepare", shlex.join([program, *prepare])]
         report = self.directory / "times.json"
         hyperfine = ["hyperfine", "--style=none", f"--runs={runs}", f"--export-json={report}"]
         hyperfine += preparations if prepare else []
@@ -146,6 +146,7 @@ def execute(bench: Bench) -> tuple[float, float]:
 
 def import_tree(bench: Bench) -> tuple[float, float]:
     name = "localhost/imported:1"
+    bench.both("import", bench.tree, name)
     try:
         return bench.times("import", bench.tree, name, rounds=3, prepare=("rmi", "-f", name))
     finally:
@@ -158,6 +159,7 @@ def load_tree(bench: Bench) -> tuple[float, float]:
     bench.run(bench.podman, "import", bench.tree, name)
     bench.run(bench.podman, "save", "-o", archive, name)
     bench.run(bench.podman, "rmi", "-f", name)
+    bench.both("load", "-i", archive)
     try:
         return bench.times("load", "-i", archive, rounds=3, prepare=("rmi", "-f", name))
     finally:
@@ -166,8 +168,12 @@ def load_tree(bench: Bench) -> tuple[float, float]:
 
 def parallel_starts(bench: Bench) -> tuple[float, float]:
     # each of ten shells starts five containers, one after the other
-    shell = "seq 10 | xargs -P 10 -I N sh -c 'for i in 1 2 3 4 5; do {} || exit 255; done'"
-    return bench.times("run", "--rm", "--network", "none", IMAGE, "true", rounds=3, shell=shell)
+    errors = bench.directory / "errors"
+    shell = f"seq 10 | xargs -P 10 -I N sh -c 'for i in 1 2 3 4 5; do {{}} 2>>{errors} || exit 1; done'"
+    try:
+        return bench.times("run", "--rm", "--network", "none", IMAGE, "true", rounds=3, shell=shell)
+    except Failed as e:
+        raise Failed(f"{errors.read_text().strip()[-500:]}: {e}") from e
 
 
 def list_hundred(bench: Bench) -> tuple[float, float]:
