@@ -97,11 +97,12 @@ class Server:
         while True:
             events = self._poll(ended)
             for fd, event in events:
-                if fd in self._outputs:
+                # A terminal's master is both.
+                if fd in self._outputs and event & ~select.POLLOUT:
                     self._read_output(fd)
-                elif fd == self._stdin and event & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+                if fd == self._stdin and event & (select.POLLOUT | select.POLLERR | select.POLLHUP):
                     self._write_input()
-                elif self._listener and fd == self._listener.fileno():
+                if self._listener and fd == self._listener.fileno():
                     self._accept()
                 elif fd in self._clients:
                     self._serve(fd, event)
