@@ -45,7 +45,8 @@ def parse_document(text: bytes, what: str) -> Any:
     if len(text) > MAX_DOCUMENT:
         raise DataLoss(f"invalid {what}: larger than {MAX_DOCUMENT >> 20} MiB")
     try:
-        value = json.loads(text)
+        # Given bytes, json would guess at UTF-16; then one digest could have two readings.
+        value = json.loads(text.decode())
         if b"\\u" in text:
             # Half a surrogate pair is legal JSON but no text: it could be neither printed nor passed on.
             json.dumps(value, ensure_ascii=False).encode()
