@@ -96,8 +96,8 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
             _check_count(grammar, command, found.arguments)
         return found
     except UsageError as e:
-        hint = f"\n{usage_line(text)}\n\nRun 'rdock {command} --help' for more information".replace("  --", " --")
-        raise UsageError(e.message, hint) from None
+        e.hint = f"\n{usage_line(text)}\n\nRun 'rdock {command} --help' for more information".replace("  --", " --")
+        raise
 
 
 def usage_line(text: str) -> str:

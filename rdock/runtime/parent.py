@@ -61,12 +61,12 @@ def create(
             write_maps(pid, linux)
         join_cgroup(pid)
         # Opened while they can be: from the next step on the child hides its /proc entries.
-        fds = namespaces.open_all(pid, ("user", "network"))
+        own = namespaces.open_all(pid, ("user", "network"))
         ours.send("maps")
         try:
-            meanwhile(fds)
+            meanwhile(own)
         finally:
-            for opened in fds.values():
+            for opened in own.values():
                 os.close(opened)
         while True:
             message, fds = ours.receive()
