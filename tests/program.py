@@ -122,7 +122,7 @@ class Rdock:
     variables: dict[str, str] = field(default_factory=dict)
     """What the environment has beyond the home's."""
     timeout: float = 120
-    path: str = os.environ.get("RDOCK_PROGRAM") or str(CHECKOUT / "scripts" / "rdock")
+    path: str = str(CHECKOUT / (os.environ.get("RDOCK_PROGRAM") or "scripts/rdock"))
 
     def argv(self, *args: str) -> list[str]:
         return [self.path, *self.options, *args]
