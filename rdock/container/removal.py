@@ -70,7 +70,14 @@ def sweep() -> None:
             continue
         finally:
             lock.release()
-    staging.sweep()
+    staging.sweep(_finish_journal)
+
+
+def _finish_journal(path: str) -> bool:
+    """Bring what was done to images to its end; the journal says what it was about."""
+    from rdock.image import journal
+
+    return journal.finish(path)
 
 
 def finish(container_id: str) -> None:

@@ -91,6 +91,7 @@ def removing() -> Iterator[Journal]:
 def sweep() -> None:
     """Clear away what killed commands left. Every command that changes images begins with it; never fails."""
     staging.sweep(finish)
+    layers.sweep_locks()
     layers.settle()
 
 

@@ -34,7 +34,10 @@ def remove_tree(parent: int, name: str | bytes) -> None:
             pass
     finally:
         os.close(fd)
-    _ignore_missing(os.rmdir, raw, parent)
+    try:
+        os.rmdir(raw, dir_fd=parent)
+    except FileNotFoundError:
+        pass
 
 
 def remove_path(path: str) -> None:
@@ -86,6 +89,11 @@ def _open(name: bytes, parent: int) -> int:
 
 def _ignore_missing(remove: Callable[..., None], name: bytes, parent: int) -> None:
     try:
-        remove(name, dir_fd=parent)
+        try:
+            remove(name, dir_fd=parent)
+        except PermissionError:
+            # A directory that may not be written to, for the same owner as above.
+            os.fchmod(parent, 0o700)
+            remove(name, dir_fd=parent)
     except FileNotFoundError:
         pass

@@ -226,6 +226,20 @@ def chains() -> list[str]:
     return sorted({name.removesuffix("-single") for name in names if not name.endswith((".lock", ".tmp"))})
 
 
+def sweep_locks() -> None:
+    """Remove the lock files of processes that were killed while they made a layer. Never fails."""
+    try:
+        for name in os.listdir(paths.layers()):
+            if name.endswith(".lock"):
+                path = os.path.join(paths.layers(), name)
+                lock = record.Lock(path)
+                if lock.acquire(wait=False):
+                    record.remove(path)
+                    lock.release()
+    except OSError:
+        pass
+
+
 # -- on disk ---------------------------------------------------------------------------------------
 
 
@@ -250,7 +264,7 @@ def settle() -> None:
             os.close(fd)
         for layer in waiting:
             path = os.path.join(directory(layer.chain), "layer.json")
-            record.write(path, layer._replace(boot="").to_json(), durable=True)
+            record.write(path, layer._replace(boot="").to_json(), durable=False)
     except (OSError, SystemFailure):
         pass
 

@@ -156,10 +156,16 @@ def _is_locked(place: int, name: str) -> bool:
 
 
 def _sweep_entry(place: int, name: str, finish: Callable[[str], bool] | None) -> None:
-    fd = -1
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return
+    except OSError:
+        # Not openable, such as a link: nothing that anybody works on.
+        fd = -1
+    try:
+        if fd >= 0:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         journal = os.path.join(paths.staging(), name, JOURNAL)
         if os.path.exists(journal) and (finish is None or not finish(journal)):
             return
