@@ -9,7 +9,6 @@ The session fails if any process or mount of rdock is left at its end.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,10 +134,11 @@ def storage(request: pytest.FixtureRequest, shared_rdock: Rdock) -> str:
 
 @pytest.fixture(params=RUNTIMES)
 def runtime(request: pytest.FixtureRequest, shared_rdock: Rdock) -> str:
-    """Name of an OCI runtime that is installed here."""
+    """Name of an OCI runtime that works here. RDOCK_REQUIRE_RUNTIMES names those that must (a comma between)."""
     name: str = request.param
-    if name != "rdock" and not shutil.which(name):
-        pytest.skip(f"{name} is not installed")
+    required = ["rdock", *os.environ.get("RDOCK_REQUIRE_RUNTIMES", "").split(",")]
+    program = Rdock(shared_rdock.home, variables=_choose_runtime(shared_rdock.home, name))
+    _once(f"runtime {name}", lambda: _try_out(program, "runtime", name, name in required))
     return name
 
 
