@@ -166,10 +166,12 @@ def root_directories(image: Image) -> list[str]:
     again from their blobs.
     """
     parent = ""
+    found = []
     for chain, diff_id, descriptor in zip(image.chain_ids, image.config.diff_ids, image.manifest.layers, strict=True):
-        layers.ensure(chain, parent, diff_id, _filler(descriptor.digest))
+        found.append(layers.ensure(chain, parent, diff_id, _filler(descriptor.digest)))
         parent = chain
-    return layers.diff_directories(parent)
+    layers.settle(found)
+    return layers.stack(found[::-1])
 
 
 def _filler(digest: str) -> Callable[[int], layers.Content]:

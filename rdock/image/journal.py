@@ -92,7 +92,7 @@ def sweep() -> None:
     """Clear away what killed commands left. Every command that changes images begins with it; never fails."""
     staging.sweep(finish)
     layers.sweep_locks()
-    layers.settle()
+    layers.settle_all()
 
 
 def finish(journal: str) -> bool:

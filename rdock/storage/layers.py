@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 from rdock import paths
@@ -104,10 +105,19 @@ def diff_directories(chain: str) -> list[str]:
     """The directories to stack, topmost first. Raises NotFound if one is not unpacked."""
     found = []
     while chain:
-        layer = get(chain)
-        found.append(os.path.join(directory(chain), "diff"))
-        chain = "" if layer.opaque else layer.parent
-    return found
+        found.append(get(chain))
+        chain = found[-1].parent
+    return stack(found)
+
+
+def stack(found: Sequence[Layer]) -> list[str]:
+    """The directories of these layers, which are given topmost first; none below an opaque one."""
+    directories = []
+    for layer in found:
+        directories.append(os.path.join(directory(layer.chain), "diff"))
+        if layer.opaque:
+            break
+    return directories
 
 
 def size(chain: str) -> int:
@@ -159,23 +169,25 @@ def adopt(staged: Staged, chain: str, parent: str) -> None:
             _place(staged, chain, parent)
 
 
-def ensure(chain: str, parent: str, diff_id: str, fill: Fill) -> None:
+def ensure(chain: str, parent: str, diff_id: str, fill: Fill) -> Layer:
     """Unpack a layer unless it is there. Others that want the same one wait for the first.
 
     Raises DataLoss if the content does not have the DiffID.
     """
-    if find(chain) is not None:
-        return
+    found = find(chain)
+    if found is not None:
+        return found
     with _lock(chain):
-        if find(chain) is not None:
-            return
-        with stage(fill) as staged:
-            if staged.content.diff_id != diff_id:
-                raise DataLoss(f"layer {diff_id}: content has the digest {staged.content.diff_id}")
-            _place(staged, chain, parent)
+        found = find(chain)
+        if found is None:
+            with stage(fill) as staged:
+                if staged.content.diff_id != diff_id:
+                    raise DataLoss(f"layer {diff_id}: content has the digest {staged.content.diff_id}")
+                found = _place(staged, chain, parent)
+    return found
 
 
-def _place(staged: Staged, chain: str, parent: str) -> None:
+def _place(staged: Staged, chain: str, parent: str) -> Layer:
     content, place = staged.content, directory(chain)
     layer = Layer(
         chain, parent, content.diff_id, content.size, content.opaque, content.foreign, content.notes, _ids(), _boot()
@@ -188,6 +200,7 @@ def _place(staged: Staged, chain: str, parent: str) -> None:
     except OSError as e:
         raise SystemFailure(f"cannot make {place}: {reason(e)}") from e
     staged.entry.placed = True
+    return layer
 
 
 @contextmanager
@@ -243,32 +256,36 @@ def sweep_locks() -> None:
 # -- on disk ---------------------------------------------------------------------------------------
 
 
-def settle() -> None:
-    """Note which layers are on disk by now. Cheap, and never fails; any command that changes images calls it."""
-    waiting = []
-    for chain in chains():
-        try:
-            layer = find(chain)
-            age = time.time() - os.stat(os.path.join(directory(chain), "layer.json")).st_mtime
-        except OSError:
-            continue
-        if layer is not None and layer.boot and age > _SETTLE_AFTER:
-            waiting.append(layer)
-    if not waiting:
-        return
+def settle(found: Iterable[Layer]) -> None:
+    """Note of these layers that they are on disk, once they must be. Cheap, and never fails."""
     try:
+        waiting = [layer for layer in found if layer.boot and _age(layer) > _SETTLE_AFTER]
+        if not waiting:
+            return
         fd = os.open(paths.layers(), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             check(libc.syncfs(fd))
         finally:
             os.close(fd)
         for layer in waiting:
-            path = os.path.join(directory(layer.chain), "layer.json")
-            record.write(path, layer._replace(boot="").to_json(), durable=False)
-    except (OSError, SystemFailure):
-        pass
+            record.write(_record(layer.chain), layer._replace(boot="").to_json(), durable=False)
+    except (OSError, SystemFailure) as e:
+        debug(f"cannot tell whether layers are on disk: {e}")
 
 
+def settle_all() -> None:
+    settle([layer for chain in chains() if (layer := find(chain)) is not None])
+
+
+def _age(layer: Layer) -> float:
+    return time.time() - os.stat(_record(layer.chain)).st_mtime
+
+
+def _record(chain: str) -> str:
+    return os.path.join(directory(chain), "layer.json")
+
+
+@cache
 def _boot() -> str:
     with open("/proc/sys/kernel/random/boot_id") as file:
         return file.read().strip()
@@ -276,14 +293,12 @@ def _boot() -> str:
 
 def _ids() -> str:
     """A name for the id map that this process lives under, equal only for maps that put files to the same ids."""
-    global _known_ids
-    if not _known_ids:
-        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
-        if min(sum(m.size for m in uids), sum(m.size for m in gids)) == 1:
-            _known_ids = "single"
-        else:
-            _known_ids = (idmap.map_text(uids) + "/" + idmap.map_text(gids)).replace("\n", ",")
-    return _known_ids
+    return _ids_of(os.readlink("/proc/self/ns/user"))
 
 
-_known_ids = ""
+@cache
+def _ids_of(_namespace: str) -> str:
+    uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
+    if min(sum(m.size for m in uids), sum(m.size for m in gids)) == 1:
+        return "single"
+    return (idmap.map_text(uids) + "/" + idmap.map_text(gids)).replace("\n", ",")

@@ -574,8 +574,9 @@ def _other_boot() -> None:
     # An empty record is what a power cut leaves.
     record_.write_bytes(b"")
     assert images.root_directories(image)[0] == upper
+    assert layers.diff_directories(top) == images.root_directories(image)
     os.utime(record_, (1, 1))
-    layers.settle()
+    layers.settle_all()
     assert layers.get(top).boot == "" and layers.get(image.chain_ids[0]).boot != ""
     check_store()
 

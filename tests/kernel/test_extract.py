@@ -380,7 +380,7 @@ def _check_replaced(target: Path, content: Content) -> None:
     assert (target / "b").is_dir() and (target / "b" / "x").read_bytes() == b"1"
     assert (target / "c").is_symlink() and not (target / "c").exists()
     assert (target / "f").read_bytes() == b"data"
-    assert (target / "keep" / "one").exists() and (target / "keep" / "two").exists()
+    assert sorted(os.listdir(target / "keep")) == ["one", "three", "two"]
     assert stat.S_IMODE((target / "keep").lstat().st_mode) == 0o700
 
 
@@ -402,6 +402,11 @@ def test_later_entries_replace_earlier_ones(in_namespace: InNamespace, place: Pa
         + file(b"keep/one")
         + directory(b"keep", 0o700)
         + file(b"keep/two")
+        # A directory that was written to becomes a link to another one.
+        + directory(b"r")
+        + file(b"r/old")
+        + symlink(b"r", b"keep")
+        + file(b"r/three")
         + end()
     )
     in_namespace(_honest, str(place), data, _check_replaced)
