@@ -234,8 +234,8 @@ class Tree:
         return True
 
     def set_attributes(self, parts: list[bytes], xattrs: Mapping[str, bytes]) -> list[str]:
-        """Set extended attributes of a directory; those that the file system refuses."""
-        fd = os.open(parts[-1], _READ | os.O_DIRECTORY, dir_fd=self.parent(parts)) if parts else os.dup(self.root)
+        """Set extended attributes of a directory, made if missing; those that the file system refuses."""
+        fd = os.open(b".", _READ | os.O_DIRECTORY, dir_fd=self.directory(parts))
         try:
             return _set_xattrs(fd, xattrs)
         finally:

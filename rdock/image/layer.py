@@ -250,7 +250,6 @@ class _Changeset:
             # Overlayfs does not look for the mark on the root of a layer, so it is kept in the record.
             self.opaque = True
             return
-        self.tree.directory(parts)
         self.tree.set_attributes(parts, _OPAQUE_XATTRS)
 
     def _whiteout(self, parts: list[bytes]) -> None:

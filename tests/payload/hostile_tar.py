@@ -114,6 +114,27 @@ def escapes(out: bytes) -> dict[str, bytes]:
     }  # fmt: skip
 
 
+def mirrored(out: bytes) -> dict[str, bytes]:
+    """The same path exists inside, so a link that leads out is a good one as long as it is resolved in the root."""
+    inside = directory(out.lstrip(b"/") + b"/dir") + file(out.lstrip(b"/") + b"/file", b"inside") + symlink(b"l", out)
+    return {
+        "mirror-file": inside + file(b"l/file", b"evil"),
+        "mirror-new-file": inside + file(b"l/new", b"evil"),
+        "mirror-directory": inside + directory(b"l/dir", 0o7777, mtime=1),
+        "mirror-directory-over-link": inside + directory(b"l", 0o7777, mtime=1),
+        "mirror-hardlink": inside + hardlink(b"h", b"l/file") + header(b"h", b"0", mode=0o7777),
+        "mirror-hardlink-into": inside + file(b"f", b"x") + hardlink(b"l/file", b"f"),
+        "mirror-symlink": inside + symlink(b"l/file", b"x"),
+        "mirror-fifo": inside + header(b"l/file", b"6"),
+        "mirror-whiteout": inside + file(b"l/.wh.file") + file(b"l/.wh.dir"),
+        "mirror-opaque": inside + file(b"l/.wh..wh..opq") + file(b"l/dir/.wh..wh..opq"),
+        "mirror-xattr": inside + pax(X) + directory(b"l/dir", 0o700),
+        "mirror-replaced": inside + file(b"l/dir", b"evil"),
+        "mirror-link-replaced": inside + file(b"l/a", b"1") + file(b"l", b"evil"),
+        "mirror-device": inside + header(b"l/file", b"3", device=(1, 3)),
+    }
+
+
 def metadata(out: bytes) -> dict[str, bytes]:
     """Modes, owners, times and attributes that would land on something outside."""
     link = symlink(b"l", out + b"/file")
@@ -285,7 +306,7 @@ REFUSED = {
 def cases(outside: str) -> dict[str, bytes]:
     """All archives, ready to be unpacked."""
     out = outside.encode()
-    plain = {**escapes(out), **metadata(out), **malformed(out)}
+    plain = {**escapes(out), **mirrored(out), **metadata(out), **malformed(out)}
     ended = {name: data if name.startswith("truncated") else data + end_mark() for name, data in plain.items()}
     return {**ended, **compressed(out)}
 
