@@ -62,6 +62,8 @@ def run(options: Options) -> int:
     config, host = _config(options, words), _host_config(options)
     image = starter.find(name, options.text("--pull") or "missing")
     config = request.merge(config, image.config, given_command=bool(words))
+    if not detach:
+        attach.hold_signals_back()
     made = lifecycle.create(image, name, config, host, options.text("--name") or "")
     try:
         connection, monitor = lifecycle.start(made, console_size() if terminal else None)

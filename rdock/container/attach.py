@@ -48,6 +48,14 @@ def await_start(connection: socket.socket) -> None:
     raise SystemFailure("the container's monitor ended before the container was started")
 
 
+def hold_signals_back() -> None:
+    """From here on signals wait for `relay`: one that comes while a container starts is for the container.
+
+    It would end this command alone otherwise, and the container would go on with nobody attached.
+    """
+    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+
+
 def relay(connection: socket.socket, attached: Attached) -> dict[str, Any] | None:
     """Carry data both ways until the container has ended; what the monitor said of its end.
 
@@ -57,6 +65,7 @@ def relay(connection: socket.socket, attached: Attached) -> dict[str, Any] | Non
     signals = (*_PASSED_ON, signal.SIGWINCH) if attached.terminal else _PASSED_ON
     before = {number: signal.signal(number, lambda *_: None) for number in signals}
     old_wakeup = signal.set_wakeup_fd(poke, warn_on_full_buffer=False)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
     settings = None
     try:
         if attached.terminal and attached.stdin and os.isatty(0):

@@ -97,7 +97,12 @@ def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[sock
     program runs. Raises what kept it from running; a container with `auto_remove` is gone then.
     """
     container = made.container
-    directories = images.root_directories(images.lookup(container.image))
+    try:
+        directories = images.root_directories(images.lookup(container.image))
+        _make_sources(container)
+    except BaseException:
+        _give_up(made)
+        raise
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     order = monitor.Order(container, directories, theirs, made.lock, console_size)
     pid = os.fork()
@@ -114,9 +119,21 @@ def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[sock
     return ours, pid
 
 
-def discard(made: Made) -> None:
-    """Undo a create whose start did not come about."""
-    removal.remove_files(made.container)
+def _make_sources(container: Container) -> None:
+    """A source of `-v` that is missing becomes a directory, as with Docker."""
+    for bind in container.host_config.binds:
+        source = bind.split(":")[0]
+        if not os.path.lexists(source):
+            try:
+                os.makedirs(source, exist_ok=True)
+            except OSError as e:
+                raise system_failure("cannot make the source of a mount", e) from e
+
+
+def _give_up(made: Made) -> None:
+    """A container whose start did not come about, before there was a monitor to clear up."""
+    if made.container.host_config.auto_remove:
+        removal.remove_files(made.container)
     removal.remove_bundle(made.container.id)
     made.lock.release()
 

@@ -23,7 +23,7 @@ class External:
 
     def __init__(self, name: str) -> None:
         self._program = launch.program(name)
-        self._id = ""
+        self._id = self._command = ""
         self._root: list[str] = []
 
     def create(
@@ -38,7 +38,7 @@ class External:
         meanwhile: Meanwhile,
     ) -> Created:
         process.adopt_orphans()
-        self._id = container_id
+        self._id, self._command = container_id, spec["process"]["args"][0]
         self._root = ["--root", os.path.join(bundle, "runtime")]
         pid_file, log = os.path.join(bundle, "pid"), os.path.join(bundle, "runtime.log")
         arguments = ["create", "--bundle", bundle, "--pid-file", pid_file]
@@ -90,7 +90,7 @@ class External:
             status = launch.wait(pid)
             text = _last_line(log)
         if status:
-            raise explain(text)
+            raise explain(text, self._command)
 
 
 def _in_group(argv: list[str], stdio: tuple[int, int, int], join_cgroup: Callable[[int], None]) -> NoReturn:
@@ -108,13 +108,15 @@ def _cgroup_options(program: str) -> list[str]:
     return ["--cgroup-manager=disabled"] if os.path.basename(program) == "crun" else []
 
 
-def explain(text: str) -> Exception:
+def explain(text: str, command: str) -> Exception:
     """The error behind a runtime's message, which is all that it gives."""
     words = text.lower()
+    quoted = text if command in text else f'exec: "{command}": {text}'
     if ("executable file" in words and "not found" in words) or ("no such file" in words and "exec" in words):
-        return CommandNotFound(text)
-    if "permission denied" in words or "is a directory" in words or "exec format error" in words:
-        return CannotExecute(text)
+        return CommandNotFound(quoted)
+    reasons = ("permission denied", "is a directory", "exec format error", "open executable")
+    if any(known in words for known in reasons):
+        return CannotExecute(quoted)
     return SystemFailure(f"cannot start the container: {text or 'the runtime said nothing'}")
 
 

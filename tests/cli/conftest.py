@@ -1,0 +1,64 @@
+"""For the tests of commands: a store of one's own that is gone quickly, and looks at what is in it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import _close
+from tests.program import Home, Rdock
+
+Waiting = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def own_rdock() -> Iterator[Rdock]:
+    """The program with a store of its own; what its containers share goes at once with the last of them."""
+    program = Rdock(Home())
+    write_settings(program, '{"holder-linger": 0}')
+    yield program
+    _close(program)
+
+
+def write_settings(program: Rdock, text: str) -> None:
+    directory = program.home.root / "config" / "rdock"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    (directory / "config.json").write_text(text)
+
+
+def wait_for(condition: Callable[[], object], what: str = "", seconds: float = 20) -> None:
+    """Wait until something is so. Fails the test when it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"in {seconds} seconds it did not come about: {what}"
+        time.sleep(0.05)
+
+
+def listing(directory: Path) -> set[str]:
+    """All paths below a directory with their kinds and sizes, but for what other commands may change at any time."""
+    found = set()
+    for base, directories, files in os.walk(directory):
+        for name in directories + files:
+            path = Path(base, name)
+            found.add(f"{path.relative_to(directory)} {path.lstat().st_size if name in files else ''}")
+    return found
+
+
+def store(program: Rdock) -> set[str]:
+    """What is in the store: the containers, names, layers, images and half-made things."""
+    return {
+        path
+        for part in ("containers", "layers", "images", "staging")
+        for path in (f"{part}/{name}" for name in listing(program.home.data / part))
+        if not path.split(" ")[0].endswith(".lock")
+    }
+
+
+def is_clear(error: str, lines: int = 2) -> bool:
+    """Whether an error is one line of what was wrong and perhaps one with the fix, and no traceback."""
+    found = error.splitlines()
+    return error.startswith("rdock: ") and len(found) <= lines and "Traceback" not in error and "Errno" not in error
