@@ -89,20 +89,28 @@ def _fuse(layers: Sequence[str], directory: str) -> Mounter:
     except OSError as e:
         raise Unavailable(f"cannot open /dev/fuse: {reason(e)}", hint="sudo chmod 666 /dev/fuse") from e
     options, fds = _options(layers, directory)
+    waiting, go = os.pipe2(os.O_CLOEXEC)
     try:
-        # libfuse takes a descriptor that is mounted by others in place of a mount point.
-        launch.spawn([program, "-f", "-o", options, f"/dev/fd/{device}"], keep=[*fds, device])
+        # libfuse takes a descriptor that is mounted by others in place of a mount point. It gives up when it
+        # reads from one that is not mounted yet, so it is executed only then.
+        launch.spawn(
+            ["/bin/sh", "-c", 'read -r _ && exec "$@"', "sh", program, "-f", "-o", options, f"/dev/fd/{device}"],
+            keep=[*fds, device],
+            stdin=waiting,
+        )
     finally:
-        for fd in fds:
+        for fd in (*fds, waiting):
             os.close(fd)
 
     def mount(target: str) -> None:
         try:
             data = f"fd={device},rootmode=40000,user_id=0,group_id=0,default_permissions,allow_other"
             m.mount("fuse-overlayfs", target, "fuse.fuse-overlayfs", 0, data)
+            os.write(go, b"\n")
         except OSError as e:
             raise SystemFailure(f"cannot mount the root with the fuse-overlayfs driver: {reason(e)}") from e
         finally:
+            os.close(go)
             os.close(device)
 
     return mount
