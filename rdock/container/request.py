@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 
 from rdock import config as settings
-from rdock.container.config import SHM_SIZE, Config, merge_env
+from rdock.container.config import SHM_SIZE, Config, merge_env, stop_signal
 from rdock.errors import InvalidParameter
 from rdock.image.manifest import ImageConfig
 from rdock.launch import find_program
@@ -32,7 +32,7 @@ def merge(config: Config, image: ImageConfig, *, given_command: bool) -> Config:
         cmd=command or [],
         env=merge_env(list(image.env), config.env),
         user=config.user or image.user,
-        working_dir=config.working_dir or image.working_dir or "/",
+        working_dir=config.working_dir or check_directory(image.working_dir) or "/",
         labels={**image.labels, **config.labels},
         exposed_ports={**{port: {} for port in image.exposed_ports}, **config.exposed_ports},
         volumes={**{target: {} for target in image.volumes}, **config.volumes},
@@ -42,6 +42,7 @@ def merge(config: Config, image: ImageConfig, *, given_command: bool) -> Config:
         raise InvalidParameter("no command specified")
     for target in merged.volumes:
         check_target(target, "volume specification")
+    stop_signal(merged.stop_signal)
     return merged
 
 

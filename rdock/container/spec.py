@@ -11,7 +11,7 @@ from typing import Any
 
 from rdock import launch
 from rdock.container import capability_sets, seccomp_default
-from rdock.container.config import DEFAULT_PATH, merge_env
+from rdock.container.config import DEFAULT_PATH, SHM_SIZE, merge_env
 from rdock.container.containers import Container
 from rdock.container.users import User
 from rdock.errors import InvalidParameter
@@ -156,22 +156,27 @@ def _mounts(
     has_tty_group = any(entry.inside <= 5 < entry.inside + entry.size for entry in gids)
     devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *(["gid=5"] if has_tty_group else [])]
     read_only = [] if host.privileged else ["ro"]
+    groups = []
+    if cgroup:
+        groups = [_mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", *read_only])]
     if host.network_mode == "host":
         # sysfs shows a network namespace, and may be mounted only by who owns that.
         sys = _mount("/sys", "bind", "/sys", ["rbind", "nosuid", "noexec", "nodev", *read_only])
+        # The host's groups come with its /sys, and those of the user's session are writable for it (CVE-2023-25809).
+        covered = ["nosuid", "noexec", "nodev", "ro", "mode=755", "size=4k"]
+        groups = groups or [_mount("/sys/fs/cgroup", "tmpfs", "tmpfs", covered)]
     else:
         sys = _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *read_only])
+    # To a tmpfs no bytes mean no limit; to Docker, its default.
+    shm_size = host.shm_size or SHM_SIZE
     mounts = [
         _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         _mount("/dev/pts", "devpts", "devpts", devpts),
         sys,
         _mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
-        _mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", f"size={host.shm_size}"]),
-        *(
-            [_mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", *read_only])]
-            * cgroup
-        ),
+        _mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size}"]),
+        *groups,
         *(_mount(target, "bind", source, ["rbind", "rprivate"]) for target, source in files.items()),
     ]
     wanted = {

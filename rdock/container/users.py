@@ -27,48 +27,54 @@ class User(NamedTuple):
 def resolve(root: int, wanted: str, extra_groups: list[str] | tuple[()] = ()) -> User:
     """`[user|uid][:group|gid]` as Docker resolves it; an empty text is root.
 
-    Supplementary groups are those of the image's /etc/group that list the user, and `extra_groups`;
-    none from the file when a group is given, as Docker has it. Raises InvalidParameter in Docker's words.
+    What is a number is an id, also where the image has a user of that name: `-u 1000` means 1000.
+    Supplementary groups are the primary one, so that no change of it gets rid of what it is denied
+    (CVE-2022-36109), those of the image's /etc/group that list the user, and `extra_groups`; none
+    from the file when a group is given, as Docker has it. Raises InvalidParameter in Docker's words.
     """
-    name, colon, group = wanted.partition(":")
+    name, _, group = wanted.partition(":")
     passwd = _entries(root, "/etc/passwd", 7)
     groups = _entries(root, "/etc/group", 4)
-    entry = next((e for e in passwd if e[0] == name), None) if name else None
-    number = _number(name, wanted) if name and entry is None else None
-    if entry is None and number is not None:
-        entry = next((e for e in passwd if e[2] == name), None)
-    elif not name:
-        number, entry = 0, next((e for e in passwd if e[2] == "0"), None)
-    if entry is None and number is None:
-        raise InvalidParameter(f"unable to find user {name}: no matching entries in passwd file")
+    number = _number(name, wanted) if name else 0
+    if number is None:
+        entry = next((e for e in passwd if e[0] == name), None)
+    else:
+        entry = next((e for e in passwd if _is_number(e[2]) and int(e[2]) == number), None)
     if entry is not None:
         uid, gid = _field(entry[2], name), _field(entry[3], name)
         login, home = entry[0], entry[5] or "/"
-    else:
-        assert number is not None
+    elif number is not None:
         uid, gid, login, home = number, 0, "", "/"
+    else:
+        raise InvalidParameter(f"unable to find user {name}: no matching entries in passwd file")
     if group:
         gid = _group(groups, group, wanted)
-    supplementary: list[int] = []
-    if not colon and login:
-        supplementary = [_field(e[2], e[0]) for e in groups if login in e[3].split(",")]
+    supplementary = [gid]
+    if not group and login:
+        supplementary += [_field(e[2], e[0]) for e in groups if login in e[3].split(",")]
     supplementary += [_group(groups, g, g) for g in extra_groups]
     return User(uid, gid, list(dict.fromkeys(supplementary)), home, login)
 
 
 def _entries(root: int, path: str, fields: int) -> list[list[str]]:
+    """The lines of a file, split at colons; a short line is filled up with empty fields."""
     content = read_small_file(root, path) or b""
-    lines = (line.split(":") for line in content.decode("utf-8", "surrogateescape").split("\n"))
-    return [parts for parts in lines if len(parts) >= fields]
+    lines = (line.split(":") for line in content.decode("utf-8", "surrogateescape").split("\n") if line.strip())
+    return [parts + [""] * (fields - len(parts)) for parts in lines]
 
 
 def _number(text: str, wanted: str) -> int | None:
     """A numeric id, None if the text is no number. Raises InvalidParameter outside 0..2^31-1."""
-    if not text.lstrip("-").isdecimal() or not text.isascii():
+    if not _is_number(text.removeprefix("-")):
         return None
     if not 0 <= int(text) <= MAX_ID:
         raise InvalidParameter(f"uids and gids must be in range 0-{MAX_ID}: {wanted}")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    """Of a length that int() takes; it refuses thousands of digits."""
+    return text.isascii() and text.isdecimal() and len(text) <= 20
 
 
 def _field(text: str, owner: str) -> int:

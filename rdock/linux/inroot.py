@@ -46,8 +46,8 @@ def open_in_root(root: int, path: str | bytes, flags: int = O_PATH, mode: int = 
 def read_small_file(root: int, path: str, limit: int = 1 << 20) -> bytes | None:
     """The content of a regular file in the root, such as /etc/passwd; None if there is none.
 
-    A FIFO, a device, or a file above `limit` bytes is as good as none: whoever made the image may want
-    the reader to block or to run out of memory (CVE-2024-9676).
+    A FIFO, a device, a file of the kernel's, or one above `limit` bytes is as good as none: whoever made
+    the image may want the reader to block or to run out of memory (CVE-2024-9676).
     """
     try:
         fd = open_in_root(root, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
@@ -57,6 +57,8 @@ def read_small_file(root: int, path: str, limit: int = 1 << 20) -> bytes | None:
         if not stat.S_ISREG(os.fstat(fd).st_mode) or os.fstat(fd).st_size > limit:
             return None
         return os.read(fd, limit)
+    except OSError:
+        return None  # /proc/kmsg, say, is a regular file to fstat(2)
     finally:
         os.close(fd)
 
@@ -64,17 +66,17 @@ def read_small_file(root: int, path: str, limit: int = 1 << 20) -> bytes | None:
 def make_directory(root: int, path: str, mode: int = 0o755) -> int:
     """Make a directory and its parents inside the root; the O_PATH descriptor of it.
 
-    What exists is kept. A symbolic link on the way is followed inside the root; a dangling one, or
-    something that is not a directory, raises OSError.
+    What exists is kept. Symbolic links are followed inside the root, also those that lead to nothing yet.
+    Raises OSError if there is something that is not a directory.
     """
     try:
         return open_in_root(root, path, O_PATH | os.O_DIRECTORY)
     except FileNotFoundError:
-        pass
-    parent, name = os.path.split(path.rstrip("/"))
-    if name in ("", ".", ".."):
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-    above = make_directory(root, parent or "/", mode)
+        path = destination(root, path)
+    parent, name = os.path.split(path)
+    if not name:
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), path)  # the root itself is gone
+    above = make_directory(root, parent, mode)
     try:
         try:
             os.mkdir(name, mode, dir_fd=above)
@@ -86,13 +88,16 @@ def make_directory(root: int, path: str, mode: int = 0o755) -> int:
 
 
 def make_file(root: int, path: str, mode: int = 0o644) -> int:
-    """Make an empty regular file, with parents, if nothing is there; the O_PATH descriptor of what is there."""
+    """Make an empty regular file, with parents, if nothing is there; the O_PATH descriptor of what is there.
+
+    Symbolic links are followed as by `make_directory`.
+    """
     try:
         return open_in_root(root, path, O_PATH)
     except FileNotFoundError:
-        pass
-    parent, name = os.path.split(path.rstrip("/"))
-    above = make_directory(root, parent or "/")
+        path = destination(root, path)
+    parent, name = os.path.split(path)
+    above = make_directory(root, parent)
     try:
         try:
             os.close(
@@ -103,3 +108,43 @@ def make_file(root: int, path: str, mode: int = 0o644) -> int:
         return open_in_root(root, path, O_PATH)
     finally:
         os.close(above)
+
+
+def destination(root: int, path: str) -> str:
+    """Where a path leads inside the root, whether or not anything is there yet: absolute, without links.
+
+    For what is about to be made; whoever uses the answer resolves it anew below `root`, since it may be
+    out of date. Raises OSError (ELOOP) for a circle of links.
+    """
+    left = path.split("/")
+    found: list[str] = []
+    links = 0
+    while left:
+        name = left.pop(0)
+        if name == "..":
+            found = found[:-1]
+        if name in ("", ".", ".."):
+            continue
+        here = "/".join((*found, name))
+        try:
+            target = _link(root, here)
+        except FileNotFoundError:
+            target = None
+        if target is None:
+            found.append(name)
+            continue
+        links += 1
+        if links > 40:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+        found = [] if target.startswith("/") else found
+        left = target.split("/") + left
+    return "/" + "/".join(found)
+
+
+def _link(root: int, path: str) -> str | None:
+    """The text of a symbolic link, None if it is something else. `path` has no other links in it."""
+    fd = open_in_root(root, path, O_PATH | os.O_NOFOLLOW, 0, RESOLVE_NO_SYMLINKS)
+    try:
+        return os.readlink("", dir_fd=fd) if stat.S_ISLNK(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)

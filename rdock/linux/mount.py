@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
 from typing import NamedTuple
 
-from rdock.linux.libc import SYS_pivot_root, check, libc, syscall
+from rdock.linux.libc import SYS_mount_setattr, SYS_move_mount, SYS_open_tree, SYS_pivot_root, check, libc, syscall
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -30,6 +32,13 @@ MS_RELATIME = 1 << 21
 MS_STRICTATIME = 1 << 24
 
 MNT_DETACH = 2
+
+# Of open_tree(2), move_mount(2), mount_setattr(2).
+_OPEN_TREE_CLONE = 1
+_AT_EMPTY_PATH = 0x1000
+_AT_RECURSIVE = 0x8000
+_MOVE_MOUNT_F_EMPTY_PATH, _MOVE_MOUNT_T_EMPTY_PATH = 0x04, 0x40
+_ATTRIBUTES = MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC  # MOUNT_ATTR_* has the same values for these
 
 # What a mount may have been given by a more privileged user namespace; a remount that leaves one of
 # these out is refused with EPERM (mount_namespaces(7)).
@@ -68,6 +77,32 @@ def remount_bind(target: str, flags: int) -> None:
     have = os.statvfs(target).f_flag
     kept = sum(flag for there, flag in _STICKY if have & there)
     mount("", target, "", MS_REMOUNT | MS_BIND | kept | flags)
+
+
+def bind_with(source: int, target: int, flags: int, propagation: int, *, recursive: bool) -> bool:
+    """Bind one descriptor's place on another's, with flags and propagation in force from the first moment on.
+
+    `recursive` takes the mounts below along, and gives them the same. False where that cannot be had (the
+    kernel is older than Linux 5.12): then bind, and remount whatever lies at the target by then. Raises OSError.
+    """
+    if flags & ~_ATTRIBUTES:
+        return False
+    below = _AT_RECURSIVE if recursive else 0
+    try:
+        how = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC | below
+        tree = syscall(SYS_open_tree, source, b"", how, name="open_tree")
+        try:
+            attributes = struct.pack("=QQQQ", flags, 0, propagation & ~MS_REC, 0)
+            syscall(SYS_mount_setattr, tree, b"", _AT_EMPTY_PATH | below, attributes, len(attributes))
+            how = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+            syscall(SYS_move_mount, tree, b"", target, b"", how, name="move_mount")
+        finally:
+            os.close(tree)
+    except OSError as e:
+        if e.errno == errno.ENOSYS:
+            return False
+        raise
+    return True
 
 
 def set_propagation(target: str, propagation: int, *, recursive: bool = True) -> None:

@@ -12,7 +12,7 @@ import select
 import signal
 from typing import NamedTuple
 
-from rdock.linux.libc import SYS_clone, check, fail, libc, locked_libc
+from rdock.linux.libc import SYS_clone, SYS_keyctl, check, fail, libc, locked_libc, syscall
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -62,6 +62,15 @@ def set_dumpable(dumpable: bool) -> None:
     prctl(PR_SET_DUMPABLE, int(dumpable))
 
 
+def wipe_arguments() -> None:
+    """Empty the command line that ps shows for this process; unlike the environment anybody may read it."""
+    with open("/proc/self/stat", "rb", buffering=0) as file:
+        fields = file.read(1024).rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if 0 < start < end:
+        ctypes.memset(start, 0, end - start)
+
+
 def die_with_parent(signum: int = signal.SIGKILL) -> None:
     prctl(PR_SET_PDEATHSIG, signum)
 
@@ -69,6 +78,15 @@ def die_with_parent(signum: int = signal.SIGKILL) -> None:
 def adopt_orphans() -> None:
     """Become the parent of descendants whose own parent ends (a subreaper)."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def leave_session_keyring() -> None:
+    """Have an empty session keyring of one's own instead of the caller's (session-keyring(7)).
+
+    Raises OSError: ENOSYS in a kernel without keys, EDQUOT when the user has too many.
+    """
+    join_session_keyring = 1
+    syscall(SYS_keyctl, join_session_keyring, 0, name="keyctl")
 
 
 class Identity(NamedTuple):

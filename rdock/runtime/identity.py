@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, NoReturn
 from rdock import launch
 from rdock.linux import capabilities, seccomp
 from rdock.linux.inroot import open_in_root
-from rdock.linux.process import PR_SET_NO_NEW_PRIVS, prctl
+from rdock.linux.process import PR_SET_NO_NEW_PRIVS, leave_session_keyring, prctl
 
 _NAMES = "AS CORE CPU DATA FSIZE MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK"
 _LIMITS = {f"RLIMIT_{name}": getattr(resource, f"RLIMIT_{name}", -1) for name in _NAMES.split()} | {"RLIMIT_LOCKS": 10}
@@ -69,6 +69,7 @@ def take(process: dict[str, Any], program: bytes | None) -> None:
     caps = process.get("capabilities", {})
     sets = {name: capabilities.mask(caps.get(name, ())) for name in ("bounding", "effective", "permitted", "ambient")}
     set_limits(process)
+    _forget_keys(filtered=bool(program))
     capabilities.limit(sets["bounding"])
     no_new_privileges = bool(process.get("noNewPrivileges"))
     if program and not no_new_privileges:
@@ -84,6 +85,16 @@ def take(process: dict[str, Any], program: bytes | None) -> None:
         prctl(PR_SET_NO_NEW_PRIVS, 1)
         if program:
             seccomp.install(program)
+
+
+def _forget_keys(*, filtered: bool) -> None:
+    """The keys of the caller's session (Kerberos tickets, passphrases) are not the container's."""
+    try:
+        leave_session_keyring()
+    except OSError as e:
+        # No keys in this kernel; or, with too many keyrings already, the filter keeps the container from them.
+        if e.errno != errno.ENOSYS and not filtered:
+            raise
 
 
 def set_groups(gids: list[int] | tuple[()]) -> None:

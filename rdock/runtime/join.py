@@ -51,8 +51,8 @@ def start(pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: 
             message, received = ours.receive()
             if message is None:
                 break
-            if message["kind"] == "child":
-                child = message["pid"]
+            if message["kind"] == "child" and child < 0:
+                child = _own_child(message["pid"])
             elif message["kind"] == "terminal":
                 terminal = received[0]
     except Failed:
@@ -65,6 +65,15 @@ def start(pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: 
     if child < 0:
         raise Failed("the go-between ended", 0, "")
     return Joined(child, terminal)
+
+
+def _own_child(pid: int) -> int:
+    """A pid that came over the channel, which a tracer in the container might have got hold of."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        raise Failed("the go-between named a stranger", 0, "") from None
+    return pid
 
 
 def _enter(
@@ -82,8 +91,9 @@ def _enter(
             Cgroup(group).add(os.getpid())
         step = "enter namespaces"
         last_step = identity.prepare_last_step()
-        # Not visible in the container before its links lead nowhere.
+        # Not visible in the container before its links lead nowhere, and its command line tells nothing.
         process.set_dumpable(False)
+        process.wipe_arguments()
         namespaces.enter(fds)
         identity.set_groups(())
         os.setresgid(0, 0, 0)

@@ -49,6 +49,11 @@ _LINKS = {
 }
 
 
+# Where Docker's own file systems are; in their places images have no say.
+_OWN = ("/dev", "/dev/shm")
+_PROC_ROOT_INODE = 1
+
+
 class Mount(NamedTuple):
     """One entry of the spec's `mounts`."""
 
@@ -89,10 +94,16 @@ class Mount(NamedTuple):
 
     def execute(self, root: int) -> None:
         if self.flags & m.MS_BIND:
-            self._bind(root)
+            if self._bind(root):
+                return
         else:
-            # A link at /proc, /sys or /dev would put the real one where nothing looks for it.
-            target = _directory_without_links(root, self.target)
+            if self.fstype == "tmpfs" and self.target not in _OWN:
+                # Wherever the image's links say: /var/run is often one.
+                target = make_directory(root, self.target)
+                _check_not_proc(root, target, self.target)
+            else:
+                # A link at /proc, /sys or /dev would put the real one where nothing looks for it.
+                target = _directory_without_links(root, self.target)
             try:
                 m.mount(self.source or self.fstype, m.through(target), self.fstype, self.flags, self.data)
             except OSError as e:
@@ -103,12 +114,18 @@ class Mount(NamedTuple):
             with _Opened(root, self.target) as fd:
                 m.mount("", m.through(fd), "", self.propagation)
 
-    def _bind(self, root: int) -> None:
+    def _bind(self, root: int) -> bool:
+        """Whether the propagation is set too."""
         source = os.open(self.source, O_PATH)
         try:
             directory = stat.S_ISDIR(os.fstat(source).st_mode)
             target = (make_directory if directory else make_file)(root, self.target)
+            rest = self.flags & ~(m.MS_BIND | m.MS_REC)
             try:
+                _check_not_proc(root, target, self.target)
+                # Who shares the target's volume may exchange it at any moment, so flags are not set afterwards.
+                if m.bind_with(source, target, rest, self.propagation, recursive=bool(self.flags & m.MS_REC)):
+                    return True
                 m.mount(m.through(source), m.through(target), "", self.flags & (m.MS_BIND | m.MS_REC))
             except OSError as e:
                 raise OSError(e.errno, e.strerror, self.target) from e
@@ -116,10 +133,10 @@ class Mount(NamedTuple):
                 os.close(target)
         finally:
             os.close(source)
-        rest = self.flags & ~(m.MS_BIND | m.MS_REC)
         if rest:
             with _Opened(root, self.target) as fd:
                 m.remount_bind(m.through(fd), rest)
+        return False
 
 
 class Devices(NamedTuple):
@@ -228,6 +245,8 @@ def write_sysctls(root: int, values: dict[str, str]) -> None:
         path = "/proc/sys/" + key.replace(".", "/")
         fd = open_in_root(root, path, os.O_WRONLY, 0, RESOLVE_NO_SYMLINKS)
         try:
+            if os.fstat(fd).st_dev != _proc_device(root):
+                raise OSError(errno.EXDEV, "is not the kernel's")
             os.write(fd, value.encode())
         except OSError as e:
             raise OSError(e.errno, e.strerror, path) from e
@@ -271,6 +290,22 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
+
+
+def _proc_device(root: int) -> int:
+    """The device number of the proc file system at /proc; -1 if something else is there."""
+    try:
+        with _Opened(root, "/proc", RESOLVE_NO_SYMLINKS) as proc:
+            found = os.fstat(proc)
+            return found.st_dev if found.st_ino == _PROC_ROOT_INODE else -1
+    except OSError:
+        return -1
+
+
+def _check_not_proc(root: int, target: int, path: str) -> None:
+    """Refuse what a link of the image leads to /proc: it would hide the kernel's files (CVE-2019-16884)."""
+    if os.fstat(target).st_dev == _proc_device(root):
+        raise OSError(errno.EPERM, "leads to /proc in this image", path)
 
 
 def _directory_without_links(root: int, path: str) -> int:

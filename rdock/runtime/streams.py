@@ -7,6 +7,7 @@ the monitor. Runs in the container's namespaces; imports at the top only.
 from __future__ import annotations
 
 import os
+import stat
 from typing import Any
 
 from rdock.linux import tty
@@ -21,10 +22,12 @@ def connect(stdio: tuple[int, int, int], user: dict[str, Any]) -> None:
     """
     for number, fd in enumerate(stdio):
         os.dup2(fd, number, inheritable=True)
-        try:
-            os.fchown(number, user["uid"], user["gid"])
-        except OSError:
-            pass  # /dev/null of the host
+        # Never /dev/null, which is the host's, and root's own where the container's root is the host's.
+        if stat.S_ISFIFO(os.fstat(number).st_mode):
+            try:
+                os.fchown(number, user["uid"], user["gid"])
+            except OSError:
+                pass  # an id that does not exist; taking the identity will say so
 
 
 def open_terminal(root: int, channel: Channel, what: dict[str, Any]) -> int:
