@@ -171,15 +171,15 @@ def _oci_images(members: Members, text: bytes, names: list[str], depth: int) -> 
 def _oci_names(annotations: dict[str, str]) -> list[str]:
     """What the image is called: containerd's annotation is a whole name, the OCI one may be a tag only."""
     name = annotations.get("io.containerd.image.name", "")
-    if not name:
-        name = annotations.get("org.opencontainers.image.ref.name", "")
-        if ":" not in name and "/" not in name:
-            return []
+    other = annotations.get("org.opencontainers.image.ref.name", "")
     try:
-        parsed = reference.parse(name)
+        if name or ":" in other or "/" in other:
+            return [str(reference.parse(name or other)._replace(digest="").tagged())]
     except InvalidParameter as e:
-        raise DataLoss(f"invalid image archive: name {name[:200]!r}: {e.message}") from None
-    return [] if parsed.digest else [str(parsed.tagged())]
+        # The OCI annotation has a wider grammar; what is no name for Docker in it is none here either.
+        if name:
+            raise DataLoss(f"invalid image archive: name {name[:200]!r}: {e.message}") from None
+    return []
 
 
 def _document(members: Members, descriptor: Descriptor) -> bytes:

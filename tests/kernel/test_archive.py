@@ -179,6 +179,19 @@ def test_blobs_and_manifest_are_kept_as_they_came(in_store: InNamespace) -> None
     in_store(_keeps_digests)
 
 
+def _odd_names() -> None:
+    found = made.simple()
+    for name in ("latest", "1.0+x86_64", "My:Tag", "a/B/c"):
+        assert load(made.oci_archive(found, {"org.opencontainers.image.ref.name": name})) == [
+            f"Loaded image ID: sha256:{found.id}"
+        ]
+    assert images.lookup(found.id).tags == []
+
+
+def test_an_oci_name_that_is_none_for_docker_leaves_the_image_without(in_store: InNamespace) -> None:
+    in_store(_odd_names)
+
+
 def _several() -> None:
     first, second = made.simple(b"1"), made.simple(b"2", User="x")
     said = load(made.docker_archive((first, ["a:1", "b"]), (second, [])))
