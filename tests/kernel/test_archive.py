@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -261,6 +262,25 @@ def _refuse(data: bytes) -> None:
 @pytest.mark.parametrize("name", _bad())
 def test_a_bad_archive_is_refused_and_leaves_nothing(in_store: InNamespace, name: str) -> None:
     in_store(_refuse, _bad()[name])
+
+
+def _huge_documents() -> None:
+    size = 1 << 30
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + (256 << 20), resource.RLIM_INFINITY))
+    for before, name in ((b"", b"manifest.json"), (file(b"oci-layout", b"{}"), b"index.json")):
+        fd = os.memfd_create("archive")
+        os.write(fd, before + header(name, size=size))
+        os.ftruncate(fd, len(before) + 512 + size + 1024)
+        os.lseek(fd, 0, os.SEEK_SET)
+        with pytest.raises(RdockError, match="larger than 4 MiB"):
+            archive.load(fd)
+        os.close(fd)
+        check_empty()
+
+
+def test_a_document_of_a_gigabyte_is_not_read_into_memory(in_store: InNamespace) -> None:
+    in_store(_huge_documents)
 
 
 def _refuse_cut_off() -> None:
