@@ -6,17 +6,20 @@ refused by name, since a misspelt setting that is silently ignored is worse than
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 from rdock import paths
 from rdock.errors import InvalidParameter
 from rdock.state import record
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 STORAGE_DRIVERS = ("overlay", "fuse-overlayfs", "copy")
 ID_MODES = ("auto", "subids", "direct", "single")
 
 
-class Settings(NamedTuple):
+class Settings(Value):
     """What the user has chosen; the defaults are what is probed."""
 
     storage_driver: str = ""
@@ -42,7 +45,7 @@ def current() -> Settings:
 def override(**chosen: str) -> None:
     """Let the command line's global options win over the file."""
     global _current
-    _current = check(current()._replace(**chosen), "option")  # type: ignore[arg-type]
+    _current = check(current()._replace(**chosen), "option")
 
 
 def load(path: str) -> Settings:
@@ -54,7 +57,7 @@ def load(path: str) -> Settings:
     values: dict[str, Any] = {}
     for key, value in found.items():
         field = key.replace("-", "_")
-        default = Settings._field_defaults.get(field) if "_" not in key else None
+        default = getattr(Settings, field, None) if field in Settings._fields and "_" not in key else None
         if default is None:
             raise InvalidParameter(f"{path}: unknown setting: {key}")
         number = isinstance(default, float)

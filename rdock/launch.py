@@ -8,11 +8,14 @@ helpers of its own and must not pass its loader's variables on.
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Sequence
 
 from rdock.errors import SystemFailure, Unavailable
+from rdock.linux import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # Distributions keep some helpers out of an ordinary user's PATH.
 _SYSTEM_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
@@ -97,7 +100,7 @@ def spawn(argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = -1, std
                 (os.POSIX_SPAWN_DUP2, stderr if stderr >= 0 else null, 2),
             ],
             setsigmask=(),
-            setsigdef=(signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGPIPE, signal.SIGHUP),
+            setsigdef=(signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGPIPE, signals.SIGHUP),
         )
     except OSError as e:
         raise SystemFailure(f"cannot start {argv[0]}: {os.strerror(e.errno or 0)}") from e

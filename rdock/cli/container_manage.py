@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from rdock.cli.usage import Options
 from rdock.container import containers, lifecycle
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError
-from rdock.linux import process
+from rdock.linux import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 WAIT_TEXT = """\
 Usage:  rdock wait CONTAINER [CONTAINER...]
@@ -102,7 +105,7 @@ def _signal(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return process.signal_number(text)
+        return signals.number_of(text)
     except ValueError:
         raise InvalidParameter(f"invalid signal: {text}") from None
 

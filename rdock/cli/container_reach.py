@@ -39,7 +39,7 @@ def exec_(options: Options) -> int:
         raise InvalidParameter("the input device is not a TTY")
     env = []
     for path in options.list("--env-file"):
-        env += read_env_file(path)
+        env += read_env_file(path, os.environ)
     wanted = exec.Request(
         args=words,
         env=env + request.expand_env(options.list("--env"), dict(os.environ)),

@@ -92,7 +92,7 @@ def console_size() -> tuple[int, int] | None:
 def _config(options: Options, words: list[str]) -> Config:
     env = []
     for path in options.list("--env-file"):
-        env += read_env_file(path)
+        env += read_env_file(path, os.environ)
     env += request.expand_env(options.list("--env"), dict(os.environ))
     detach, stdin = options.flag("--detach"), options.flag("--interactive")
     entrypoint = options.text("--entrypoint")

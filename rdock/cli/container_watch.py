@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import Any
 
 from rdock.cli import output
 from rdock.cli.usage import Options
@@ -14,6 +13,10 @@ from rdock.container.containers import Container, State
 from rdock.errors import InvalidParameter, NoSuchContainer, NoSuchImage, NoSuchObject, NotFound
 from rdock.image import describe, images
 from rdock.state import timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PS_TEXT = """\
 Usage:  rdock ps [OPTIONS]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 from rdock.cli import output
 from rdock.cli.usage import Options
@@ -13,6 +12,10 @@ from rdock.errors import InvalidParameter, NoSuchImage, RdockError, Unsupported
 from rdock.image import archive, filters, reference
 from rdock.image import images as store
 from rdock.image.images import Image, Use
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 IMAGES_TEXT = """\
 Usage:  rdock images [OPTIONS] [REPOSITORY[:TAG]]

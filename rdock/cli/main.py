@@ -9,16 +9,19 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from rdock import __version__, config, launch, paths
 from rdock.cli import usage
 from rdock.errors import RdockError, UsageError, reason
 from rdock.runtime import rootless
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
-class Command(NamedTuple):
+class Command(Value):
     """One command; its function and its help text NAME_TEXT stand side by side in its module."""
 
     place: str

@@ -6,13 +6,16 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping
 
 from rdock import __version__
 from rdock.cli import output
 from rdock.cli.usage import Options
 from rdock.container import diagnosis
 from rdock.container.spec import OCI_VERSION
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 VERSION_TEXT = """\
 Usage:  rdock version [OPTIONS]
@@ -80,7 +83,7 @@ Options:
 def doctor(options: Options) -> int:
     findings = diagnosis.examine()
     if options.flag("--json"):
-        shown = [dict(zip(finding._fields, finding, strict=True)) for finding in findings]
+        shown = [finding._asdict() for finding in findings]
         sys.stdout.write(json.dumps(shown, indent=4) + "\n")
     else:
         for finding in findings:

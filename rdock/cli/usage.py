@@ -11,20 +11,23 @@ no abbreviations, and Docker's refusals.
 from __future__ import annotations
 
 import binascii
-import json
 import os
-import re
-from collections.abc import Sequence
-from typing import Any, NamedTuple
 
+from rdock import jsontext
 from rdock.errors import UsageError
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 # Docker's type words for options that may be given more than once.
 _PLURAL = {"list", "map", "ulimit", "mount", "network", "filter", "strings", "pull-policy", "gpu-request"}
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
-class Option(NamedTuple):
+class Option(Value):
     """One option of a command."""
 
     long: str
@@ -33,7 +36,7 @@ class Option(NamedTuple):
     """`bool`, or the type word of the help text."""
 
 
-class Grammar(NamedTuple):
+class Grammar(Value):
     """What a command takes."""
 
     options: tuple[Option, ...]
@@ -196,7 +199,7 @@ def grammar_of(text: str) -> Grammar:
     if _kept is None:
         try:
             with open(_table_path(), encoding="utf-8") as file:
-                _kept = json.load(file)
+                _kept = jsontext.parse(file.read())
         except (OSError, ValueError):
             _kept = {}
     known = _kept.get(_key(text))
@@ -233,11 +236,15 @@ def compile_text(text: str) -> Grammar:
 
 def _without_aliases(text: str) -> str:
     """Docker's list of other spellings is no part of a docopt text."""
+    import re
+
     return re.sub(r"\nAliases:\n(  .*\n)+", "\n", text)
 
 
 def _as_docopt(usage: str) -> str:
     """Docker writes `[A...]` where docopt has `[A]...`, and file|URL|- for one argument."""
+    import re
+
     words = re.sub(r"\[(\S+)\.\.\.\]", r"[\1]...", usage)
     words = re.sub(r"[A-Za-z][\w]*(\|[\w-]+)+", "SOURCE", words)
     return re.sub(r"([A-Z]+)\[:TAG\|@DIGEST\]|([A-Z_]+)\[:[A-Z]+\]", lambda match: match[1] or match[2], words)
@@ -245,6 +252,8 @@ def _as_docopt(usage: str) -> str:
 
 def _type_words(text: str) -> dict[str, str]:
     """`--env list   Set …` → {"--env": "list"}."""
+    import re
+
     return dict(re.findall(r"^ +(?:-\w, )?(--[\w-]+) ([\w-]+)  ", text, re.MULTILINE))
 
 
@@ -269,8 +278,13 @@ def make_table(texts: Sequence[str]) -> str:
     lines = []
     for text in texts:
         grammar = compile_text(text)
-        value = [[list(o) for o in grammar.options], grammar.least, grammar.most, grammar.options_first]
-        lines.append(f"{json.dumps(_key(text))}: {json.dumps(value)}")
+        value = [
+            [[o.long, o.short, o.kind] for o in grammar.options],
+            grammar.least,
+            grammar.most,
+            grammar.options_first,
+        ]
+        lines.append(f"{jsontext.render(_key(text))}: {jsontext.render(value)}")
     return "{\n" + ",\n".join(sorted(lines)) + "\n}\n"
 
 

@@ -6,24 +6,26 @@ every way out.
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import signal
-import socket
-from typing import Any, NamedTuple
 
+from rdock import jsontext
 from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure
-from rdock.linux import tty
+from rdock.linux import signals, sockets, tty
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PASSED_ON = (
-    signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2,
-    signal.SIGALRM, signal.SIGCONT, signal.SIGTSTP,
+    signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM, signals.SIGUSR1, signals.SIGUSR2,
+    signals.SIGALRM, signals.SIGCONT, signals.SIGTSTP,
 )  # fmt: skip
 _ERRORS: dict[str, type[RdockError]] = {"CannotExecute": CannotExecute, "CommandNotFound": CommandNotFound}
 
 
-class Attached(NamedTuple):
+class Attached(Value):
     """What to connect."""
 
     stdin: bool
@@ -37,13 +39,13 @@ def describe_failure(error: RdockError) -> dict[str, str]:
     return {"class": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
-def await_start(connection: socket.socket) -> None:
+def await_start(connection: sockets.socket) -> None:
     """Wait until the container's program runs. Raises what the monitor met instead."""
     packet = connection.recv(65536)
     if packet[:1] == b"s":
         return
     if packet[:1] == b"f":
-        found = json.loads(packet[1:])
+        found = jsontext.parse(packet[1:])
         raise _ERRORS.get(found["class"], SystemFailure)(found["message"], found["hint"])
     raise SystemFailure("the container's monitor ended before the container was started")
 
@@ -53,19 +55,19 @@ def hold_signals_back() -> None:
 
     It would end this command alone otherwise, and the container would go on with nobody attached.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
+    signals.pthread_sigmask(signals.SIG_BLOCK, _PASSED_ON)
 
 
-def relay(connection: socket.socket, attached: Attached) -> dict[str, Any] | None:
+def relay(connection: sockets.socket, attached: Attached) -> dict[str, Any] | None:
     """Carry data both ways until the container has ended; what the monitor said of its end.
 
     None if the monitor is gone without a word.
     """
     wake, poke = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    signals = (*_PASSED_ON, signal.SIGWINCH) if attached.terminal else _PASSED_ON
-    before = {number: signal.signal(number, lambda *_: None) for number in signals}
-    old_wakeup = signal.set_wakeup_fd(poke, warn_on_full_buffer=False)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _PASSED_ON)
+    wanted = (*_PASSED_ON, signals.SIGWINCH) if attached.terminal else _PASSED_ON
+    before = {number: signals.signal(number, lambda *_: None) for number in wanted}
+    old_wakeup = signals.set_wakeup_fd(poke, warn_on_full_buffer=False)
+    signals.pthread_sigmask(signals.SIG_UNBLOCK, _PASSED_ON)
     settings = None
     try:
         if attached.terminal and attached.stdin and os.isatty(0):
@@ -75,15 +77,15 @@ def relay(connection: socket.socket, attached: Attached) -> dict[str, Any] | Non
     finally:
         if settings is not None:
             tty.restore(0, settings)
-        signal.set_wakeup_fd(old_wakeup)
+        signals.set_wakeup_fd(old_wakeup)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signals.signal(number, handler)
         os.close(wake)
         os.close(poke)
 
 
 class _Relay:
-    def __init__(self, connection: socket.socket, attached: Attached, wake: int) -> None:
+    def __init__(self, connection: sockets.socket, attached: Attached, wake: int) -> None:
         self.connection, self.attached, self.wake = connection, attached, wake
         self.reads_stdin = attached.stdin
 
@@ -104,7 +106,7 @@ class _Relay:
                     if not packet:
                         return None
                     if packet[:1] == b"x":
-                        found: dict[str, Any] = json.loads(packet[1:])
+                        found: dict[str, Any] = jsontext.parse(packet[1:])
                         return found
                     self._output(packet)
 
@@ -132,7 +134,7 @@ class _Relay:
         except BlockingIOError:
             return
         for number in numbers:
-            if number == signal.SIGWINCH:
+            if number == signals.SIGWINCH:
                 _send_size(self.connection)
             else:
                 self._send(b"k%d" % number)
@@ -144,10 +146,10 @@ class _Relay:
             pass  # the end of the connection is met when reading
 
 
-def _send_size(connection: socket.socket) -> None:
+def _send_size(connection: sockets.socket) -> None:
     try:
         rows, columns = tty.window_size(0)
-        connection.send(b"w" + json.dumps({"rows": rows, "columns": columns}).encode())
+        connection.send(b"w" + jsontext.render({"rows": rows, "columns": columns}).encode())
     except OSError:
         pass
 

@@ -5,10 +5,12 @@ Here are rules only; `linux/capabilities.py` carries them out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from rdock.errors import InvalidParameter
 from rdock.linux import capabilities
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # Docker's fourteen without two that can do nothing in a user namespace, so that nobody misses them:
 # MKNOD (mknod(2) of a device asks for it in the initial user namespace; device nodes are bind-mounted

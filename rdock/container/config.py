@@ -6,17 +6,20 @@ these, so that the command line and the API understand the same words.
 
 from __future__ import annotations
 
-import os
-from typing import Any, NamedTuple
-
 from rdock.errors import InvalidParameter, reason
-from rdock.linux import process
+from rdock.linux import signals
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHM_SIZE = 64 << 20
 
 
-class Config(NamedTuple):
+class Config(Value):
     """Docker's `Config`: independent of the machine. Lists and dicts as the API has them."""
 
     hostname: str = ""
@@ -40,7 +43,7 @@ class Config(NamedTuple):
     stop_timeout: int | None = None
 
 
-class HostConfig(NamedTuple):
+class HostConfig(Value):
     """Docker's `HostConfig`: what the container gets of this machine."""
 
     binds: list[str] = []
@@ -58,8 +61,9 @@ class HostConfig(NamedTuple):
     runtime: str = "rdock"
 
 
-def read_env_file(path: str) -> list[str]:
-    """The lines of an `--env-file`, as Docker reads them: NAME=VALUE, or NAME to copy the caller's.
+def read_env_file(path: str, environment: Mapping[str, str]) -> list[str]:
+    """The lines of an `--env-file`, as Docker reads them: NAME=VALUE, or NAME to copy from
+    `environment`, the caller's.
 
     Blank lines and those starting with `#` are skipped, nothing is unquoted. Raises InvalidParameter
     with the line number.
@@ -81,8 +85,8 @@ def read_env_file(path: str) -> list[str]:
             raise InvalidParameter(f"invalid env file ({path}): line {number}: no variable name on line '{text}'")
         if any(character in name for character in " \t\0"):
             raise InvalidParameter(f"invalid env file ({path}): line {number}: variable '{name}' contains whitespaces")
-        if equals or name in os.environ:
-            found.append(text if equals else f"{name}={os.environ[name]}")
+        if equals or name in environment:
+            found.append(text if equals else f"{name}={environment[name]}")
     return found
 
 
@@ -104,6 +108,6 @@ def merge_env(*sources: list[str]) -> list[str]:
 def stop_signal(text: str) -> int:
     """The number of a stop signal, SIGTERM by default. Raises InvalidParameter in Docker's words."""
     try:
-        return process.signal_number(text or "SIGTERM")
+        return signals.number_of(text or "SIGTERM")
     except ValueError:
         raise InvalidParameter(f"invalid signal: {text}") from None

@@ -7,7 +7,6 @@ of the last run. The status that users see is derived from both and stored nowhe
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
 
 from rdock import paths
 from rdock.container.config import Config, HostConfig
@@ -15,11 +14,12 @@ from rdock.errors import Conflict, InvalidParameter, NoSuchContainer
 from rdock.linux.process import Identity
 from rdock.state import record
 from rdock.state.record import Lock
+from rdock.values import Value
 
 ID_LENGTH = 64
 
 
-class State(NamedTuple):
+class State(Value):
     """Docker's `State`, as the last monitor left it, and who that monitor and process 1 are."""
 
     pid: int = 0
@@ -62,7 +62,7 @@ class State(NamedTuple):
         return self.status in ("running", "paused")
 
 
-class Container(NamedTuple):
+class Container(Value):
     """One container as it was created."""
 
     id: str

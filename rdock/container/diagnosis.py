@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-from typing import Any, NamedTuple
 
 from rdock import __version__, config, launch, paths
 from rdock.container import containers
@@ -16,12 +15,17 @@ from rdock.image import images
 from rdock.linux import cgroup, idmap, seccomp
 from rdock.runtime import rootless
 from rdock.storage import driver
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Slower by far, or less of Docker's experience; still working.
 OK, LIMITED, MISSING = "ok", "limited", "missing"
 
 
-class Finding(NamedTuple):
+class Finding(Value):
     """One thing that was tried."""
 
     name: str

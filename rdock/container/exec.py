@@ -7,22 +7,24 @@ it; so a session outlives a client that goes away, as in Docker, and `-d` needs 
 from __future__ import annotations
 
 import os
-import signal
-import socket
-from typing import Any, NamedTuple, NoReturn
 
 from rdock import launch
 from rdock.container import attach, capability_sets, filters, monitor, spec, stdio, users
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
-from rdock.linux import process
+from rdock.linux import process, signals, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
-class Request(NamedTuple):
+class Request(Value):
     """What is to be executed."""
 
     args: list[str]
@@ -34,7 +36,7 @@ class Request(NamedTuple):
     privileged: bool
 
 
-def start(container: Container, request: Request, console_size: tuple[int, int] | None) -> tuple[socket.socket, int]:
+def start(container: Container, request: Request, console_size: tuple[int, int] | None) -> tuple[sockets.socket, int]:
     """Start a session: the connection to its streams, and the pid of its monitor, a child of this process.
 
     Raises NotRunning, CannotExecute, CommandNotFound.
@@ -45,7 +47,7 @@ def start(container: Container, request: Request, console_size: tuple[int, int] 
     pidfd = state.process.open() if state.is_running else None
     if pidfd is None:
         raise NotRunning(container.id)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = sockets.packet_pair()
     pid = os.fork()
     if pid == 0:
         ours.close()
@@ -65,15 +67,15 @@ def _run(
     state: State,
     request: Request,
     console_size: tuple[int, int] | None,
-    connection: socket.socket,
+    connection: sockets.socket,
 ) -> NoReturn:
     """The session's monitor."""
     try:
         os.setsid()
         process.set_name("rdock-exec")
-        process.reset_signals()
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
+        signals.reset()
+        for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
+            signals.signal(number, signals.SIG_IGN)
         monitor.let_go_of_the_terminal()
         _Session(container, state, request, console_size).run(connection)
     except BaseException as e:
@@ -103,7 +105,7 @@ class _Session:
         self.container, self.state, self.request, self.console_size = container, state, request, console_size
         self.child = 0
 
-    def run(self, connection: socket.socket) -> None:
+    def run(self, connection: sockets.socket) -> None:
         request = self.request
         server = stdio.Server(log=None, on_signal=self._kill)
         pipes = stdio.Pipes(request.terminal, request.stdin)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from rdock import paths
 from rdock.errors import RdockError, SystemFailure, Unavailable
 from rdock.linux import seccomp
 from rdock.linux.seccomp import INSTRUCTION
 from rdock.state import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _SAVED = "seccomp.bpf"
 

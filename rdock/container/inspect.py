@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from rdock.container.containers import Container
 from rdock.network import endpoint, uplink
 from rdock.network.endpoint import Bindings
 from rdock.state import record, timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def describe(container: Container) -> dict[str, Any]:

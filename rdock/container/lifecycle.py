@@ -6,9 +6,6 @@ The doors call these. Everything here assumes that the process is root of its sm
 from __future__ import annotations
 
 import os
-import signal
-import socket
-from typing import NamedTuple
 
 from rdock import paths
 from rdock.container import attach, containers, monitor, names, removal
@@ -17,16 +14,17 @@ from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, SystemFailure, system_failure
 from rdock.image import images
 from rdock.image.images import Image
-from rdock.linux import process
+from rdock.linux import process, signals, sockets
 from rdock.runtime import rootless
 from rdock.state import timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
+from rdock.values import Value
 
 STOP_SECONDS = 10
 
 
-class Made(NamedTuple):
+class Made(Value):
     """A container that was just created, with its run lock, which the caller owns."""
 
     container: Container
@@ -90,7 +88,7 @@ def _take_name(name: str, container_id: str) -> str:
             continue
 
 
-def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[socket.socket, int]:
+def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[sockets.socket, int]:
     """Start a created container: the connection to its streams, and the pid of its monitor.
 
     The monitor is a child of this process; whoever stays reaps it. Returns when the container's
@@ -103,7 +101,7 @@ def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[sock
     except BaseException:
         _give_up(made)
         raise
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours, theirs = sockets.packet_pair()
     order = monitor.Order(container, directories, theirs, made.lock, console_size)
     pid = os.fork()
     if pid == 0:
@@ -144,7 +142,7 @@ def kill(container: Container, number: int) -> None:
     if pidfd is None:
         raise NotRunning(container.id)
     try:
-        signal.pidfd_send_signal(pidfd, number)
+        signals.pidfd_send_signal(pidfd, number)
     except ProcessLookupError:
         raise NotRunning(container.id) from None
     finally:
@@ -170,9 +168,9 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
     if seconds is None:
         seconds = STOP_SECONDS if container.config.stop_timeout is None else container.config.stop_timeout
     try:
-        signal.pidfd_send_signal(pidfd, number or stop_signal(container.config.stop_signal))
+        signals.pidfd_send_signal(pidfd, number or stop_signal(container.config.stop_signal))
         if not process.wait_exit(pidfd, None if seconds < 0 else seconds):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
             process.wait_exit(pidfd)
     except ProcessLookupError:
         pass
@@ -217,7 +215,7 @@ def remove(container: Container, *, force: bool = False) -> None:
                 f'cannot remove container "{container.name}": container is {state.status}: '
                 "stop the container before removing or force remove"
             )
-        stop(container, 0, signal.SIGKILL)
+        stop(container, 0, signals.SIGKILL)
     try:
         os.makedirs(paths.container_runtime(container.id), mode=0o700, exist_ok=True)
         with containers.run_lock(container.id):

@@ -6,14 +6,17 @@ One JSON object a line: `{"log":"text\\n","stream":"stdout","time":"..."}`. A li
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
 
+from rdock import jsontext
 from rdock.linux.inotify import Inotify
 from rdock.state import timestamp
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MAX_LINE = 16 * 1024
 
@@ -59,8 +62,7 @@ class LogWriter:
         when = timestamp.from_ns(time.time_ns())
         tail = f',"stream":"{stream}","time":"{when}"}}\n'
         text = "".join(
-            '{"log":' + json.dumps(part.decode("utf-8", "replace"), ensure_ascii=False).translate(_GO_ESCAPES) + tail
-            for part in parts
+            '{"log":' + jsontext.quote(part.decode("utf-8", "replace")).translate(_GO_ESCAPES) + tail for part in parts
         )
         try:
             os.write(self._fd, text.encode("utf-8", "replace"))
@@ -76,7 +78,7 @@ def _pieces(line: bytes, end: bytes) -> list[bytes]:
     return cut
 
 
-class Entry(NamedTuple):
+class Entry(Value):
     """One piece of output."""
 
     text: str
@@ -118,7 +120,7 @@ def read(path: str, *, follow: bool, ended: int | None, tail: int | None = None)
 
 def _parse(line: bytes) -> Entry | None:
     try:
-        found = json.loads(line)
+        found = jsontext.parse(line)
         return Entry(str(found["log"]), str(found["stream"]), str(found["time"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -8,18 +8,14 @@ namespaces (the holder's) and with its imports; it holds the container's run loc
 from __future__ import annotations
 
 import errno
-import json
 import os
-import signal
-import socket
-from typing import NamedTuple, NoReturn
 
-from rdock import launch
+from rdock import jsontext, launch
 from rdock.container import attach, filters, removal, spec, stdio, users
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure, system_failure
-from rdock.linux import cgroup, idmap, namespaces, process
+from rdock.linux import cgroup, idmap, namespaces, process, signals, sockets
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, sandbox, uplink
@@ -30,15 +26,20 @@ from rdock.runtime.engines import Engine
 from rdock.state import record, timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
-class Order(NamedTuple):
+class Order(Value):
     """What the command asks of the monitor it forks."""
 
     container: Container
     layers: list[str]
     """Directories of the image's layers, topmost first."""
-    connection: socket.socket
+    connection: sockets.socket
     """To the command: `s` or `f`, then the streams of one who is attached from the start."""
     lock: Lock
     console_size: tuple[int, int] | None
@@ -50,9 +51,9 @@ def run(order: Order) -> NoReturn:
     try:
         os.setsid()
         process.set_name("rdock-monitor")
-        process.reset_signals()
-        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGPIPE):
-            signal.signal(number, signal.SIG_IGN)
+        signals.reset()
+        for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
+            signals.signal(number, signals.SIG_IGN)
         let_go_of_the_terminal()
         _Monitor(order).run()
         status = 0
@@ -72,10 +73,10 @@ def let_go_of_the_terminal() -> None:
     os.chdir("/")
 
 
-def send_failure(connection: socket.socket, error: RdockError) -> None:
+def send_failure(connection: sockets.socket, error: RdockError) -> None:
     """Tell the command what went wrong, if it is still there."""
     try:
-        connection.send(b"f" + json.dumps(attach.describe_failure(error)).encode())
+        connection.send(b"f" + jsontext.render(attach.describe_failure(error)).encode())
     except OSError:
         pass
 
@@ -93,9 +94,7 @@ class _Monitor:
 
     def run(self) -> None:
         log = LogWriter(self.container.log_path)
-        server = stdio.Server(
-            log=log, on_signal=self._kill, listener=stdio.listen(self.container.bundle, "attach.sock")
-        )
+        server = stdio.Server(log=log, on_signal=self._kill, listener=self._listen())
         try:
             self._start(server)
         except (RdockError, Failed, OSError, EOFError) as e:
@@ -114,6 +113,11 @@ class _Monitor:
         self._record_exit(code)
         self._clean_up()
         server.finish(b"x", {"code": code})
+
+    def _listen(self) -> sockets.socket:
+        listener = sockets.listen(self.container.bundle, "attach.sock")
+        listener.setblocking(False)
+        return listener
 
     # -- the start, in order -------------------------------------------------------------------
 
@@ -143,7 +147,7 @@ class _Monitor:
         program = filters.program(bundle["linux"].get("seccomp"))
         if program:
             filters.save(container.bundle, program)
-        record.write_text(os.path.join(container.bundle, "config.json"), json.dumps(bundle), durable=False)
+        record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
         pipes = stdio.Pipes(container.config.tty, container.config.open_stdin)
         try:
             created = self.engine.create(

@@ -8,13 +8,12 @@ between leaves only what `sweep` finds by its lock that nobody holds.
 from __future__ import annotations
 
 import os
-import signal
 
 from rdock import paths
 from rdock.container import containers
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
-from rdock.linux import process
+from rdock.linux import process, signals
 from rdock.linux.cgroup import Cgroup
 from rdock.linux.tree import remove_path
 from rdock.state import timestamp
@@ -91,7 +90,7 @@ def finish(container_id: str) -> None:
         pidfd = state.process.open()
         if pidfd is not None:
             # It was to die with its monitor, unless a setuid program has undone that.
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
             process.wait_exit(pidfd, 10)
             os.close(pidfd)
         if state.cgroup:

@@ -6,13 +6,16 @@ Both doors use these. Everything is refused here, before anything is made.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 
 from rdock import config as settings
 from rdock.container.config import SHM_SIZE, Config, merge_env, stop_signal
 from rdock.errors import InvalidParameter
 from rdock.image.manifest import ImageConfig
 from rdock.launch import find_program
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 

@@ -15,11 +15,14 @@ plain comparison a stray upper bit passes a refused value (CVE-2026-123876, CVE-
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
 from errno import EAFNOSUPPORT, ENOSYS, EOPNOTSUPP, EPERM
-from typing import Any
 
-Rule = dict[str, Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from typing import Any, TypeAlias
+
+Rule: TypeAlias = "dict[str, Any]"
 
 _INT = 0xFFFFFFFF
 

@@ -7,8 +7,6 @@ from the image come only arguments, environment, directory and user, already mer
 
 from __future__ import annotations
 
-from typing import Any
-
 from rdock import launch
 from rdock.container import capability_sets, seccomp_default
 from rdock.container.config import DEFAULT_PATH, SHM_SIZE, merge_env
@@ -16,6 +14,10 @@ from rdock.container.containers import Container
 from rdock.container.users import User
 from rdock.errors import InvalidParameter
 from rdock.linux.idmap import Mapping
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 # Nothing newer than 1.0.2 is used in it, and older runtimes refuse a later number.
 OCI_VERSION = "1.0.2"

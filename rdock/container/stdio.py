@@ -16,16 +16,18 @@ client's half is in attach.py.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import select
-import socket
 from collections import deque
-from collections.abc import Callable
-from typing import Any
 
+from rdock import jsontext
 from rdock.container.logs import LogWriter
-from rdock.linux import tty
+from rdock.linux import sockets, tty
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
 
 PACKET = 32768
 _WAITING_LIMIT = 1 << 20
@@ -35,7 +37,7 @@ _NOTHING_THERE = (errno.EAGAIN, errno.EINTR)
 class Client:
     """One who is attached."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: sockets.socket) -> None:
         connection.setblocking(False)
         self.connection = connection
         self.waiting: deque[bytes] = deque()
@@ -64,7 +66,7 @@ class Server:
         *,
         log: LogWriter | None,
         on_signal: Callable[[int], None],
-        listener: socket.socket | None = None,
+        listener: sockets.socket | None = None,
     ) -> None:
         self._log = log
         self._on_signal = on_signal
@@ -76,7 +78,7 @@ class Server:
         self._input: deque[bytes] = deque()
         self._input_ends = False
 
-    def add_client(self, connection: socket.socket) -> None:
+    def add_client(self, connection: sockets.socket) -> None:
         self._clients[connection.fileno()] = Client(connection)
 
     def use_pipes(self, stdin: int, stdout: int, stderr: int) -> None:
@@ -114,7 +116,7 @@ class Server:
 
     def finish(self, kind: bytes, message: dict[str, Any], seconds: float = 10.0) -> None:
         """Send everybody the last packet, giving slow ones a little time, and let go of them."""
-        self.broadcast(kind + json.dumps(message).encode())
+        self.broadcast(kind + jsontext.render(message).encode())
         while any(client.waiting for client in self._clients.values()):
             poll = select.poll()
             for fd in self._clients:
@@ -193,7 +195,7 @@ class Server:
     def _accept(self) -> None:
         assert self._listener is not None
         try:
-            connection, _ = self._listener.accept()
+            connection = sockets.accept(self._listener)
         except OSError:
             return
         self.add_client(connection)
@@ -219,7 +221,7 @@ class Server:
         elif kind == b"c" and self._stdin >= 0:
             self._input_ends = True
         elif kind == b"w" and self._terminal >= 0:
-            size = json.loads(payload)
+            size = jsontext.parse(payload)
             tty.set_window_size(self._terminal, int(size["rows"]), int(size["columns"]))
         elif kind == b"k":
             self._on_signal(int(payload))
@@ -252,16 +254,3 @@ class Pipes:
         """After the fork: an end of file shall be seen when the container's copies are closed."""
         for fd in {*self.theirs, self._null}:
             os.close(fd)
-
-
-def listen(directory: str, name: str) -> socket.socket:
-    """A packet socket at `directory`/`name`, whatever the length of that path."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        listener.bind(f"/proc/self/fd/{place}/{name}")
-        listener.listen(16)
-        listener.setblocking(False)
-    finally:
-        os.close(place)
-    return listener

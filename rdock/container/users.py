@@ -6,15 +6,14 @@ hostile like everything in an image. Ids are limited to 31 bits, so that none wr
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from rdock.errors import InvalidParameter
 from rdock.linux.inroot import read_small_file
+from rdock.values import Value
 
 MAX_ID = (1 << 31) - 1
 
 
-class User(NamedTuple):
+class User(Value):
     """A process's identity inside a container."""
 
     uid: int

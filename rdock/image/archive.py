@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import Any, NamedTuple
 
 from rdock.errors import DataLoss, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
 from rdock.image import blobs, catalog, compression, journal, layer, reference
@@ -36,14 +34,20 @@ from rdock.image.manifest import (
 from rdock.image.members import Members, SeekableMembers, SpooledMembers, can_seek
 from rdock.state import timestamp
 from rdock.storage import layers, staging
+from rdock.values import Value
 
-Say = Callable[[str], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeAlias
+
+Say: TypeAlias = "Callable[[str], None]"
 
 _MAX_NESTING = 3
 _LAYER_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 
-class _Found(NamedTuple):
+class _Found(Value):
     """An image of an archive, before its layers are stored."""
 
     config: bytes
@@ -95,7 +99,7 @@ def load(fd: int, *, say: Say = _silent, warn: Say = _silent) -> list[str]:
     return [image.config.id for image, _ in stored]
 
 
-class _Stored(NamedTuple):
+class _Stored(Value):
     """An image all parts of which are in the store."""
 
     config: ImageConfig
@@ -211,9 +215,7 @@ def _store_image(found: _Found, members: Members, making: Journal, warn: Say) ->
     parent = ""
     for number, (name, chain) in enumerate(zip(found.layers, chain_ids(config.diff_ids), strict=True)):
         announced = given[number] if given else None
-        descriptors.append(
-            _store_layer(members, name, announced, config.diff_ids[number], (chain, parent), making)
-        )
+        descriptors.append(_store_layer(members, name, announced, config.diff_ids[number], (chain, parent), making))
         _warn_of_notes(chain, warn)
         parent = chain
     return _store_documents(config, found.manifest, descriptors, making)
@@ -374,4 +376,3 @@ def _imported_config(diff_id: str, run: Json, message: str) -> Json:
     config["history"] = [{"created": created, "comment": message or "Imported from -"}]
     config["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
     return config
-

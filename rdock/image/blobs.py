@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Iterator
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
@@ -23,6 +22,10 @@ from rdock.linux.libc import libc
 from rdock.state import record
 from rdock.storage import staging
 from rdock.storage.space import check_space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CHUNK = 1 << 20
 # How many bytes are written between two looks at the free space.

@@ -7,23 +7,26 @@ the image lock and read without one.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
 
-from rdock import paths
+from rdock import jsontext, paths
 from rdock.errors import DataLoss, SystemFailure, reason
 from rdock.image import blobs
 from rdock.image.manifest import OCI_INDEX, OCI_MANIFEST
 from rdock.image.reference import is_digest, is_hex
 from rdock.state import record, timestamp
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
 
 _ID = "rdock.image.id"
 _ADDED = "rdock.image.added"
 
 
-class Entry(NamedTuple):
+class Entry(Value):
     """An image as the index lists it."""
 
     image_id: str
@@ -111,7 +114,7 @@ def prepare() -> None:
 
 def _write_index(catalog: Catalog) -> None:
     manifests = [entry.to_json() for entry in catalog.entries.values()]
-    text = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}, separators=(",", ":"))
+    text = jsontext.render({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})
     record.write_text(paths.image_index(), text, durable=True)
 
 

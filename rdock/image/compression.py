@@ -9,10 +9,13 @@ from __future__ import annotations
 import queue
 import threading
 import zlib
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any
 
 from rdock.errors import DataLoss, Unavailable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator
+    from typing import Any
 
 CHUNK = 1 << 20
 _XZ_MEMORY = 256 << 20
@@ -136,7 +139,9 @@ def _unzstd(chunks: Iterator[bytes]) -> Iterator[bytes]:
     # The library refuses windows above 128 MiB by itself. A frame that is cut off ends silently here;
     # the digest of the layer or the end mark of the tar archive tells.
     reader = zstandard.ZstdDecompressor().stream_reader(
-        _Source(chunks), read_size=CHUNK, read_across_frames=True  # type: ignore[arg-type]
+        _Source(chunks),  # type: ignore[arg-type]
+        read_size=CHUNK,
+        read_across_frames=True,
     )
     try:
         while piece := reader.read(CHUNK):

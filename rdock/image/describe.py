@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rdock.image.images import Image
 from rdock.image.manifest import parse_object
 from rdock.storage import layers
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def inspect(image: Image) -> dict[str, Any]:

@@ -11,11 +11,15 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
 
 from rdock.errors import DataLoss
 from rdock.linux.inroot import open_in_root
 from rdock.linux.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypeAlias
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -29,7 +33,7 @@ _MIN_TIME, _MAX_TIME = -(1 << 31) * 10**9, ((1 << 34) - 1) * 10**9
 # PATH_MAX of Linux: no program could have made, or could use, a longer one in one piece.
 MAX_NAME = 4096
 
-Owner = tuple[int, int] | None
+Owner: TypeAlias = "tuple[int, int] | None"
 
 
 def components(name: bytes) -> list[bytes]:

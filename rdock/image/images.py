@@ -8,8 +8,6 @@ Whether containers use an image is not known here: whoever removes brings a func
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
 
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchImage, NotFound
 from rdock.image import blobs, catalog, journal, reference
@@ -17,9 +15,15 @@ from rdock.image.catalog import Catalog, Entry
 from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.launch import debug
 from rdock.storage import layers
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import TypeAlias
 
 
-class Use(NamedTuple):
+class Use(Value):
     """A container that was made from an image."""
 
     container_id: str
@@ -27,14 +31,14 @@ class Use(NamedTuple):
     running: bool
 
 
-Uses = Callable[[], Iterable[Use]]
+Uses: TypeAlias = "Callable[[], Iterable[Use]]"
 
 
 def _no_uses() -> Iterable[Use]:
     return ()
 
 
-class Image(NamedTuple):
+class Image(Value):
     """An image of the store with all that is recorded about it."""
 
     id: str
@@ -290,9 +294,7 @@ def _conflict(image_id: str, using: list[Use], names: list[str], *, force: bool)
     unable = f"conflict: unable to delete {image_id[:12]}"
     for use in using:
         if use.running:
-            return (
-                f"{unable} (cannot be forced) - image is being used by running container {use.container_id[:12]}"
-            )
+            return f"{unable} (cannot be forced) - image is being used by running container {use.container_id[:12]}"
     if force:
         return ""
     if names:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from rdock import paths
@@ -23,6 +22,10 @@ from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.image.reference import is_digest, is_hex
 from rdock.state import record
 from rdock.storage import layers, staging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 class Journal:

@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
 
 from rdock.errors import DataLoss, InvalidParameter, RdockError, SystemFailure, reason
 from rdock.image import compression
@@ -33,6 +32,10 @@ from rdock.image.tar import (
 from rdock.linux import idmap
 from rdock.storage.layers import Content
 from rdock.storage.space import check_space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"

@@ -7,13 +7,17 @@ their digests are the names of the image. Also here: DiffIDs to ChainIDs, and th
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
-from typing import Any, NamedTuple
 
+from rdock import jsontext
 from rdock.errors import DataLoss, NotFound
 from rdock.image.reference import is_digest
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any, TypeAlias
 
 try:
     # CPython's own, good for small texts; hashlib loads OpenSSL, a tenth of the time of a start.
@@ -34,7 +38,7 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST_TYPES = (OCI_MANIFEST, DOCKER_MANIFEST)
 INDEX_TYPES = (OCI_INDEX, DOCKER_INDEX)
 
-Json = dict[str, Any]
+Json: TypeAlias = "dict[str, Any]"
 
 
 # -- reading what strangers wrote ------------------------------------------------------------------
@@ -46,9 +50,11 @@ def parse_document(text: bytes, what: str) -> Any:
         raise DataLoss(f"invalid {what}: larger than {MAX_DOCUMENT >> 20} MiB")
     try:
         # Given bytes, json would guess at UTF-16; then one digest could have two readings.
-        value = json.loads(text.decode())
+        value = jsontext.parse(text)
         if b"\\u" in text:
             # Half a surrogate pair is legal JSON but no text: it could be neither printed nor passed on.
+            import json
+
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as e:
         problem = "nested too deeply" if isinstance(e, RecursionError) else str(e).split("\n")[0][:200]
@@ -70,6 +76,8 @@ def digest_of(text: bytes) -> str:
 
 def encode(document: Json) -> bytes:
     """The bytes of a document that rdock writes; equal content gives equal bytes and so one digest."""
+    import json  # making images may take its time, finding one may not
+
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -146,13 +154,13 @@ class _Fields:
 # -- platforms -----------------------------------------------------------------------------------
 
 
-class Platform(NamedTuple):
+class Platform(Value):
     os: str = "linux"
     architecture: str = ""
     variant: str = ""
 
     def __str__(self) -> str:
-        return "/".join(part for part in self if part)
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
 
 
 _MACHINES = {
@@ -172,7 +180,7 @@ def host_platform() -> Platform:
 # -- descriptor, manifest, index -----------------------------------------------------------------
 
 
-class Descriptor(NamedTuple):
+class Descriptor(Value):
     """A reference to a blob by digest and size."""
 
     media_type: str
@@ -203,7 +211,7 @@ class Descriptor(NamedTuple):
         return found
 
 
-class Manifest(NamedTuple):
+class Manifest(Value):
     """One image: its config and its layers, lowest first."""
 
     media_type: str
@@ -239,7 +247,7 @@ class Manifest(NamedTuple):
         }
 
 
-class Index(NamedTuple):
+class Index(Value):
     """Several manifests, one per platform or, in an image layout, one per image."""
 
     manifests: tuple[Descriptor, ...]
@@ -280,7 +288,7 @@ def _fits(offered: Platform, wanted: Platform) -> bool:
 # -- image config --------------------------------------------------------------------------------
 
 
-class ImageConfig(NamedTuple):
+class ImageConfig(Value):
     """What an image says of itself and of how to run it; `raw` are the bytes whose digest is the image id."""
 
     raw: bytes

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from rdock.errors import DataLoss, SystemFailure, reason
 from rdock.image import blobs, compression
@@ -20,6 +18,11 @@ from rdock.image.manifest import MAX_DOCUMENT
 from rdock.image.tar import HARD_LINK, REGULAR, SYMLINK, Entry, Reader, Stream, invalid
 from rdock.storage import staging
 from rdock.storage.space import check_space
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _MAX_MEMBERS = 100_000
 _MAX_LINKS = 8
@@ -99,7 +102,7 @@ def _name(raw: bytes) -> str:
         raise invalid(f"a member's name leads outside: {raw[:200]!r}") from None
 
 
-class _Place(NamedTuple):
+class _Place(Value):
     start: int
     size: int
 
@@ -119,7 +122,8 @@ class SeekableMembers(Members):
         return name in self._places
 
     def _chunks(self, name: str) -> Iterator[bytes]:
-        start, left = self._places[name]
+        place = self._places[name]
+        start, left = place.start, place.size
         try:
             while left:
                 chunk = os.pread(self.fd, min(left, blobs.CHUNK), start)
@@ -159,7 +163,7 @@ class _SeekableStream(Stream):
         return size
 
 
-class _Stored(NamedTuple):
+class _Stored(Value):
     file: str
     size: int
     digest: str

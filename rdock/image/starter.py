@@ -6,7 +6,7 @@ import os
 
 from rdock import launch
 from rdock.errors import InvalidParameter, NoSuchImage, Unavailable
-from rdock.image import archive, images
+from rdock.image import images
 from rdock.image.images import Image
 
 NAME = "rdock/starter"
@@ -19,9 +19,11 @@ def find(name: str, pull: str) -> Image:
     Raises NoSuchImage, and Unavailable where it would have to come from a registry.
     """
     if pull not in PULL_POLICIES:
-        raise InvalidParameter(f"invalid pull option: '{pull}': must be one of \"always\", \"missing\" or \"never\"")
+        raise InvalidParameter(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
     found = images.find(name)
     if found is None and pull != "never" and name in (NAME, f"{NAME}:latest", f"docker.io/{NAME}:latest"):
+        from rdock.image import archive  # most runs find their image, and need no part of it
+
         fd = archive.open_file(os.path.join(launch.bundled(), "rdock", "starter", "starter.tar.gz"))
         try:
             archive.load(fd)

@@ -9,9 +9,13 @@ encoding. Nothing is written here; `extract` does that.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
 
 from rdock.errors import DataLoss
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import TypeAlias
 
 BLOCK = 512
 REGULAR, HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO = b"0", b"1", b"2", b"3", b"4", b"5", b"6"
@@ -23,7 +27,7 @@ _MAX_SIZE = 1 << 62
 _NO_DATA = frozenset((HARD_LINK, SYMLINK, CHARACTER, BLOCK_DEVICE, DIRECTORY, FIFO))
 _ZEROS = bytes(BLOCK)
 
-Extents = list[tuple[int, int]]
+Extents: TypeAlias = "list[tuple[int, int]]"
 
 
 class Stream:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from rdock.linux.libc import SYS_capget, SYS_capset, check, libc, syscall
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # In the order of their numbers (include/uapi/linux/capability.h).
 _BARE = (
@@ -44,7 +47,7 @@ _DATA = struct.Struct("6I")
 _last_cap = -1
 
 
-class Sets(NamedTuple):
+class Sets(Value):
     """The five sets of a process, each as a mask."""
 
     effective: int = 0
@@ -155,9 +158,7 @@ def settle(*, effective: int, permitted: int, inheritable: int = 0, ambient: int
 def apply(sets: Sets) -> None:
     """Both steps at once, where the user id stays as it is."""
     limit(sets.bounding)
-    settle(
-        effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable, ambient=sets.ambient
-    )
+    settle(effective=sets.effective, permitted=sets.permitted, inheritable=sets.inheritable, ambient=sets.ambient)
 
 
 def set_no_new_privileges() -> None:

@@ -11,17 +11,21 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import time
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+
+from rdock.linux import signals
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 # The leaf into which `enable` moves processes that stand in the way.
 LEAF = "rdock-leaf"
 PROBE = "rdock-probe-"
 
 
-class Delegation(NamedTuple):
+class Delegation(Value):
     """A directory below which groups can be made and processes moved, and what works there."""
 
     parent: str
@@ -30,7 +34,7 @@ class Delegation(NamedTuple):
     can_kill: bool
 
 
-class Statistics(NamedTuple):
+class Statistics(Value):
     """What a group uses now; None where no controller counts it. Times are in microseconds."""
 
     memory: int | None
@@ -261,7 +265,7 @@ class Cgroup:
             self._await("frozen", "1", 1)
             for pid in self.pids():
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, signals.SIGKILL)
                 except ProcessLookupError:
                     pass
         finally:

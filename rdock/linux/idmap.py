@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
 
 from rdock.linux.capabilities import KNOWN
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 SUBUID = "/etc/subuid"
 SUBGID = "/etc/subgid"
@@ -31,14 +34,14 @@ UNRESERVED = 0x70000000
 RANGE_SIZE = 65536
 
 
-class Range(NamedTuple):
+class Range(Value):
     """Consecutive ids outside of the namespace."""
 
     start: int
     size: int
 
 
-class Mapping(NamedTuple):
+class Mapping(Value):
     """Consecutive ids inside the namespace, and what they are outside."""
 
     inside: int
@@ -46,7 +49,7 @@ class Mapping(NamedTuple):
     size: int
 
 
-class IdMap(NamedTuple):
+class IdMap(Value):
     """A whole map, and how it has to be written."""
 
     mode: str
@@ -268,7 +271,7 @@ def read_map(kind: str = "uid", process: str = "self") -> tuple[Mapping, ...]:
 
 def helper_arguments(pid: int, mappings: Iterable[Mapping]) -> list[str]:
     """The arguments of newuidmap(1) and newgidmap(1) for a process whose user namespace is new."""
-    return [str(pid), *(str(number) for m in mappings for number in m)]
+    return [str(pid), *(str(number) for m in mappings for number in (m.inside, m.outside, m.size))]
 
 
 def write(process: str, idmap: IdMap) -> None:

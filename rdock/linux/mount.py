@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from typing import NamedTuple
 
 from rdock.linux.libc import SYS_mount_setattr, SYS_move_mount, SYS_open_tree, SYS_pivot_root, check, libc, syscall
+from rdock.values import Value
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -120,7 +120,7 @@ def through(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
-class MountPoint(NamedTuple):
+class MountPoint(Value):
     """One line of mountinfo."""
 
     mount_id: int

@@ -9,10 +9,10 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import signal
-from typing import NamedTuple
 
+from rdock.linux import signals
 from rdock.linux.libc import SYS_clone, SYS_keyctl, check, fail, libc, locked_libc, syscall
+from rdock.values import Value
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -31,7 +31,7 @@ def clone(flags: int) -> int:
     interpreter is told as os.fork tells it; the caller must have one thread only.
     """
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(_clone(ctypes.c_long(SYS_clone), ctypes.c_long(flags | signal.SIGCHLD), None, None, None, None))
+    pid = int(_clone(ctypes.c_long(SYS_clone), ctypes.c_long(flags | signals.SIGCHLD), None, None, None, None))
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -71,7 +71,7 @@ def wipe_arguments() -> None:
         ctypes.memset(start, 0, end - start)
 
 
-def die_with_parent(signum: int = signal.SIGKILL) -> None:
+def die_with_parent(signum: int = signals.SIGKILL) -> None:
     prctl(PR_SET_PDEATHSIG, signum)
 
 
@@ -89,7 +89,7 @@ def leave_session_keyring() -> None:
     syscall(SYS_keyctl, join_session_keyring, 0, name="keyctl")
 
 
-class Identity(NamedTuple):
+class Identity(Value):
     """Who a process is, for as long as a record of it may live."""
 
     pid: int
@@ -161,34 +161,3 @@ def close_all_but(keep: set[int]) -> None:
             os.closerange(low, fd)
         low = fd + 1
     os.closerange(low, 1 << 30)
-
-
-def signal_number(name: str) -> int:
-    """`KILL`, `sigkill`, `9`, `RTMIN+3` → number. Raises ValueError."""
-    text = name.strip().upper()
-    if text.isdecimal():
-        number = int(text)
-    else:
-        text = text.removeprefix("SIG")
-        base, sign, offset = text.partition("+") if "+" in text else text.partition("-")
-        try:
-            number = int(signal.Signals[f"SIG{base}"])
-            number += int(sign + offset) if sign and base in ("RTMIN", "RTMAX") else 0
-        except (KeyError, ValueError):
-            raise ValueError(name) from None
-        if sign and base not in ("RTMIN", "RTMAX"):
-            raise ValueError(name)
-    if not 0 < number <= 64:
-        raise ValueError(name)
-    return number
-
-
-def reset_signals() -> None:
-    """Default dispositions and an empty mask, as a fresh process has them."""
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except (OSError, ValueError):
-                pass  # the two that the C library keeps for itself
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import json
 import os
 import struct
 
 # The one in hashlib is the same, but comes with OpenSSL, whose load takes 4 ms of a start.
 from _blake2 import blake2b
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 from rdock.linux.libc import SYS_seccomp, syscall
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from typing import Any
 
 LIBRARY = "libseccomp.so.2"
 
@@ -133,7 +135,8 @@ def cache_key(profile: Mapping[str, Any]) -> str:
 
     The library's version counts, because a newer one knows more names of system calls.
     """
-    text = json.dumps([_REVISION, library_version(), os.uname().machine, profile], sort_keys=True)
+    # A profile is made in one order always; repr tells values of different types apart.
+    text = repr([_REVISION, library_version(), os.uname().machine, profile])
     return str(blake2b(text.encode(), digest_size=16).hexdigest())
 
 

@@ -6,7 +6,10 @@ import fcntl
 import os
 import struct
 import termios
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441

@@ -6,16 +6,19 @@ the API's shape: `{"80/tcp": [{"HostIp": "", "HostPort": "8080"}]}`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from rdock.errors import InvalidParameter
+from rdock.values import Value
 
 PROTOCOLS = ("tcp", "udp")
 
-Bindings = dict[str, list[dict[str, str]]]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+Bindings: TypeAlias = "dict[str, list[dict[str, str]]]"
 
 
-class PortBinding(NamedTuple):
+class PortBinding(Value):
     """One port of the host that leads to one port of a container."""
 
     host_ip: str

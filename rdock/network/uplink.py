@@ -8,15 +8,14 @@ resolvers of the host. slirp4netns(1) describes addresses, options and the socke
 
 from __future__ import annotations
 
-import json
 import os
 import select
-import socket
-from typing import NamedTuple
 
-from rdock import launch
+from rdock import jsontext, launch
 from rdock.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
+from rdock.linux import sockets
 from rdock.network.endpoint import Bindings, PortBinding
+from rdock.values import Value
 
 ADDRESS = "10.0.2.100"
 GATEWAY = "10.0.2.2"
@@ -28,7 +27,7 @@ _READY_SECONDS = 20.0
 _SOCKET = "slirp4netns.sock"
 
 
-class Uplink(NamedTuple):
+class Uplink(Value):
     """A slirp4netns that was started; `ready` waits for it."""
 
     pid: int
@@ -144,27 +143,29 @@ def check_privileged(port: int) -> None:
 
 def free_port(ip: str, protocol: str) -> int:
     """A port that is free at this moment, from the kernel's own choice."""
-    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
-    with socket.socket(socket.AF_INET, kind) as probe:
+    kind = sockets.SOCK_DGRAM if protocol == "udp" else sockets.SOCK_STREAM
+    probe = sockets.socket(sockets.AF_INET, kind)
+    try:
         probe.bind((ip or "0.0.0.0", 0))
         return int(probe.getsockname()[1])
+    finally:
+        probe.close()
 
 
 def _ask(directory: str, question: dict[str, object]) -> dict[str, object]:
     """One exchange with slirp4netns: it answers one JSON object and closes."""
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection = sockets.connect(directory, _SOCKET, sockets.SOCK_STREAM)
+        try:
             connection.settimeout(_READY_SECONDS)
-            connection.connect(f"/proc/self/fd/{place}/{_SOCKET}")
-            connection.sendall(json.dumps(question).encode())
-            connection.shutdown(socket.SHUT_WR)
+            connection.sendall(jsontext.render(question).encode())
+            connection.shutdown(sockets.SHUT_WR)
             answer = b""
             while chunk := connection.recv(65536):
                 answer += chunk
+        finally:
+            connection.close()
     except OSError as e:
         raise SystemFailure(f"slirp4netns does not answer: {e}") from e
-    finally:
-        os.close(place)
-    found = json.loads(answer or b"{}")
+    found = jsontext.parse(answer or b"{}")
     return found if isinstance(found, dict) else {}

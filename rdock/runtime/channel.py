@@ -19,12 +19,16 @@ text. Both ends are closed on exec; an end of file means the other side is gone.
 
 from __future__ import annotations
 
-import json
 import os
-import socket
 import sys
-from collections.abc import Sequence
-from typing import Any
+
+from rdock import jsontext
+from rdock.linux import sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
 
 MAX_MESSAGE = 65536
 
@@ -40,12 +44,12 @@ class Failed(Exception):
 class Channel:
     """One end of the pair."""
 
-    def __init__(self, end: socket.socket) -> None:
+    def __init__(self, end: sockets.socket) -> None:
         self._socket = end
 
     @classmethod
     def pair(cls) -> tuple[Channel, Channel]:
-        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        left, right = sockets.packet_pair()
         return cls(left), cls(right)
 
     def fileno(self) -> int:
@@ -56,10 +60,10 @@ class Channel:
 
     def send(self, kind: str, *, fds: Sequence[int] = (), **fields: Any) -> None:
         """Send one message; that the other side is gone already is found out at the next receive."""
-        data = json.dumps({"kind": kind, **fields}).encode()
+        data = jsontext.render({"kind": kind, **fields}).encode()
         try:
             if fds:
-                socket.send_fds(self._socket, [data], list(fds))
+                sockets.send_fds(self._socket, data, fds)
             else:
                 self._socket.send(data)
         except (BrokenPipeError, ConnectionResetError):
@@ -74,12 +78,12 @@ class Channel:
 
         Raises Failed when the message is a failure.
         """
-        data, fds, _, _ = socket.recv_fds(self._socket, MAX_MESSAGE, 4, socket.MSG_CMSG_CLOEXEC)
+        data, fds = sockets.receive_fds(self._socket, MAX_MESSAGE, 4)
         if not data:
             return None, []
         if len(data) == 4:  # the trampoline's errno, see packaging/init/init.c
             raise Failed("exec", int.from_bytes(data, sys.byteorder), "")
-        message = json.loads(data)
+        message = jsontext.parse(data)
         if message["kind"] == "failed":
             raise Failed(message["step"], message["errno"], message["path"])
         return message, fds

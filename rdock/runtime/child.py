@@ -8,13 +8,15 @@ that fails is reported by name, errno and path through the channel, and the proc
 from __future__ import annotations
 
 import os
-import socket
-from typing import Any, NoReturn
 
-from rdock.linux import namespaces, netdev, process
+from rdock.linux import namespaces, netdev, process, signals, sockets
 from rdock.linux.inroot import make_directory
 from rdock.runtime import identity, rootfs, streams
 from rdock.runtime.channel import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 
 def run(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], program: bytes | None) -> NoReturn:
@@ -43,7 +45,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     yield "await maps", lambda: channel.expect("maps")
     yield "become root", lambda: _become_root(kinds)
     yield "new session", os.setsid
-    yield "reset signals", process.reset_signals
+    yield "reset signals", signals.reset
     yield "oom score", lambda: _set_oom_score(what)
     # From here on this process is visible inside the pid namespace; its links must lead nowhere.
     yield "hide", lambda: process.set_dumpable(False)
@@ -97,7 +99,7 @@ def _set_oom_score(what: dict[str, Any]) -> None:
 
 def _set_hostname(spec: dict[str, Any], kinds: set[str]) -> None:
     if "uts" in kinds and spec.get("hostname"):
-        socket.sethostname(spec["hostname"])
+        sockets.sethostname(spec["hostname"])
 
 
 def _clear_umask() -> None:

@@ -5,35 +5,19 @@ Both take the same config.json and behave alike; the monitor does not know which
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Protocol
-
 from rdock.runtime import parent
 from rdock.runtime.parent import Created, Meanwhile
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
 
-class Engine(Protocol):
-    """The OCI operations (runtime spec 1.2, runtime.md) as the monitor uses them."""
-
-    def create(
-        self,
-        container_id: str,
-        bundle: str,
-        spec: dict[str, Any],
-        stdio: tuple[int, int, int],
-        *,
-        program: bytes | None,
-        join_cgroup: Callable[[int], None],
-        meanwhile: Meanwhile,
-    ) -> Created: ...
-
-    def start(self, created: Created) -> None: ...
-
-    def delete(self, container_id: str, bundle: str) -> None: ...
+    from rdock.runtime.external import External
 
 
 class Builtin:
-    """rdock's own."""
+    """rdock's own: the OCI operations (runtime spec 1.2, runtime.md) as the monitor uses them."""
 
     def create(
         self,
@@ -53,6 +37,9 @@ class Builtin:
 
     def delete(self, container_id: str, bundle: str) -> None:
         """Nothing of it outlives its process."""
+
+
+Engine: TypeAlias = "Builtin | External"
 
 
 def choose(name: str) -> Engine:

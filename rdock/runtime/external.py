@@ -7,15 +7,17 @@ Its `create` makes the container's process 1 and ends; as a subreaper the monito
 from __future__ import annotations
 
 import os
-import socket
-from collections.abc import Callable
-from typing import Any, NoReturn
 
 from rdock import launch
 from rdock.errors import CannotExecute, CommandNotFound, SystemFailure
-from rdock.linux import namespaces, process
+from rdock.linux import namespaces, process, sockets
 from rdock.runtime.channel import Channel
 from rdock.runtime.parent import Created, Meanwhile
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 
 class External:
@@ -136,13 +138,11 @@ class _Console:
         self._place = os.open(bundle, os.O_PATH | os.O_DIRECTORY)
         os.set_inheritable(self._place, True)
         self.path = f"/proc/self/fd/{self._place}/console.sock"
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listener.bind(self.path)
-        self._listener.listen(1)
+        self._listener = sockets.listen(bundle, "console.sock", sockets.SOCK_STREAM)
 
     def receive(self) -> int:
-        connection, _ = self._listener.accept()
-        _, fds, _, _ = socket.recv_fds(connection, 4096, 1, socket.MSG_CMSG_CLOEXEC)
+        connection = sockets.accept(self._listener)
+        _, fds = sockets.receive_fds(connection, 4096, 1)
         connection.close()
         self._listener.close()
         os.close(self._place)

@@ -12,12 +12,16 @@ import fcntl
 import os
 import resource
 import stat
-from typing import Any, NamedTuple, NoReturn
 
 from rdock import launch
 from rdock.linux import capabilities, seccomp
 from rdock.linux.inroot import open_in_root
 from rdock.linux.process import PR_SET_NO_NEW_PRIVS, leave_session_keyring, prctl
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _NAMES = "AS CORE CPU DATA FSIZE MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK"
 _LIMITS = {f"RLIMIT_{name}": getattr(resource, f"RLIMIT_{name}", -1) for name in _NAMES.split()} | {"RLIMIT_LOCKS": 10}
@@ -142,7 +146,7 @@ def environment_of(process: dict[str, Any]) -> dict[str, str]:
     return dict(entry.partition("=")[::2] for entry in process.get("env", ()))
 
 
-class LastStep(NamedTuple):
+class LastStep(Value):
     """How execve is done; prepared while the host's files can still be read."""
 
     own: tuple[int, int]

@@ -8,20 +8,24 @@ imports stand at the top, as in child.py.
 from __future__ import annotations
 
 import os
-from typing import Any, NamedTuple, NoReturn
 
-from rdock.linux import namespaces, process
+from rdock.linux import namespaces, process, signals
 from rdock.linux.cgroup import Cgroup
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import identity, streams
 from rdock.runtime.channel import Channel, Failed
 from rdock.runtime.identity import LastStep
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 CLONE_PARENT = 0x00008000
 KINDS = ("user", "cgroup", "ipc", "uts", "network", "pid", "mount")
 
 
-class Joined(NamedTuple):
+class Joined(Value):
     """A process that runs in the container; a child of this process."""
 
     pid: int
@@ -123,7 +127,7 @@ def _run(
     step = "start"
     try:
         os.setsid()
-        process.reset_signals()
+        signals.reset()
         root = os.open("/", O_PATH | os.O_DIRECTORY)
         if what["terminal"]:
             step = "open terminal"

@@ -7,17 +7,21 @@ have one thread only, since clone(2) with a new user namespace asks for that.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from rdock.linux import namespaces, process
 from rdock.runtime import child
 from rdock.runtime.channel import Channel, Failed
+from rdock.values import Value
 
-Meanwhile = Callable[[dict[str, int]], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeAlias
+
+Meanwhile: TypeAlias = "Callable[[dict[str, int]], None]"
 
 
-class Created(NamedTuple):
+class Created(Value):
     """A container's process 1 that waits to be started."""
 
     pid: int

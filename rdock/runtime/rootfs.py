@@ -11,10 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import Any, NamedTuple
 
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH, RESOLVE_NO_SYMLINKS, make_directory, make_file, open_in_root
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _FLAGS = {
     "ro": (m.MS_RDONLY, True), "rw": (m.MS_RDONLY, False),
@@ -54,7 +58,7 @@ _OWN = ("/dev", "/dev/shm")
 _PROC_ROOT_INODE = 1
 
 
-class Mount(NamedTuple):
+class Mount(Value):
     """One entry of the spec's `mounts`."""
 
     target: str
@@ -139,7 +143,7 @@ class Mount(NamedTuple):
         return False
 
 
-class Devices(NamedTuple):
+class Devices(Value):
     """The nodes, links and console of a fresh /dev."""
 
     extra: tuple[str, ...]
@@ -161,7 +165,7 @@ class Devices(NamedTuple):
                     pass
 
 
-class Mask(NamedTuple):
+class Mask(Value):
     """A path of the kernel's that a container has no business to read."""
 
     path: str
@@ -187,7 +191,7 @@ class Mask(NamedTuple):
             os.close(target)
 
 
-class ReadOnly(NamedTuple):
+class ReadOnly(Value):
     """A path that stays visible and cannot be written."""
 
     path: str

@@ -15,22 +15,25 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-import signal
 import time
-from typing import Any, NamedTuple
 
 from rdock import launch, paths
 from rdock.errors import SystemFailure, Unavailable, reason
-from rdock.linux import capabilities, idmap, namespaces, process
+from rdock.linux import capabilities, idmap, namespaces, process, signals
 from rdock.linux import mount as m
 from rdock.linux.idmap import IdMap
 from rdock.state import record
 from rdock.state.record import Lock
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 KINDS = ("user", "mount")
 
 
-class Entered(NamedTuple):
+class Entered(Value):
     """The small world this process is root of."""
 
     mode: str
@@ -150,8 +153,8 @@ def _hold(
     orders, reports = to_holder[0], from_holder[1]
     try:
         os.setsid()
-        process.reset_signals()
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signals.reset()
+        signals.signal(signals.SIGHUP, signals.SIG_IGN)
         process.set_name("rdock-holder")
         process.close_all_but({orders, reports})
         null = os.open(os.devnull, os.O_RDWR)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Any
 
 from rdock.linux import tty
 from rdock.linux.inroot import RESOLVE_NO_SYMLINKS, open_in_root
 from rdock.runtime.channel import Channel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def connect(stdio: tuple[int, int, int], user: dict[str, Any]) -> None:

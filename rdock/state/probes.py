@@ -7,11 +7,14 @@ damaged file only costs the trying.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 from rdock import paths
 from rdock.errors import RdockError
 from rdock.state import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def remembered(name: str, probe: Callable[[], str], *, anew: bool = False) -> str:

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
-from typing import Any, TypeVar
 
+from rdock import jsontext
 from rdock.errors import DataLoss, SystemFailure, reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias, TypeVar
+
+    T = TypeVar("T")
 
 FORMAT = 1
 MAX_RECORD = 64 << 20
 
-Json = dict[str, Any]
-T = TypeVar("T")
+Json: TypeAlias = "dict[str, Any]"
 
 
 def read(path: str) -> Json | None:
@@ -43,7 +47,7 @@ def parse(text: bytes, path: str) -> Json:
     try:
         if len(text) > MAX_RECORD:
             raise ValueError(f"larger than {MAX_RECORD} bytes")
-        record = json.loads(text)
+        record = jsontext.parse(text)
         if not isinstance(record, dict):
             raise ValueError("not an object")
         if record.get("format", FORMAT) != FORMAT:
@@ -59,7 +63,7 @@ def write(path: str, record: Json, *, durable: bool) -> None:
     `durable` also survives a power cut (fsync before the rename); it costs some milliseconds and is
     pointless for what a reboot makes void. Raises SystemFailure.
     """
-    write_text(path, json.dumps({"format": FORMAT, **record}, separators=(",", ":")), durable=durable)
+    write_text(path, jsontext.render({"format": FORMAT, **record}), durable=durable)
 
 
 def write_text(path: str, text: str, *, durable: bool, mode: int = 0o600) -> None:

@@ -11,9 +11,12 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Sequence
 
 from rdock.linux.tree import remove_tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _FICLONE = 0x40049409
 OPAQUE = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")

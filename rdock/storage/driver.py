@@ -12,7 +12,6 @@ has gone the mount has gone, and nobody has to remember it.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 
 from rdock import config, launch, paths
 from rdock.errors import RdockError, SystemFailure, Unavailable, reason
@@ -22,7 +21,12 @@ from rdock.linux.tree import remove_path
 from rdock.state import probes
 from rdock.storage import copytree
 
-Mounter = Callable[[str], None]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeAlias
+
+Mounter: TypeAlias = "Callable[[str], None]"
 
 HINTS = {
     "fuse-overlayfs": "sudo apt-get install fuse-overlayfs; /dev/fuse must be readable and writable for this user",

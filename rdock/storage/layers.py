@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import NamedTuple
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
@@ -26,13 +24,19 @@ from rdock.linux import idmap
 from rdock.linux.libc import check, libc
 from rdock.state import record
 from rdock.storage import staging
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TypeAlias
 
 # The kernel writes dirty pages back after 30 seconds (vm.dirty_expire_centisecs), so that by then
 # waiting for the rest costs next to nothing.
 _SETTLE_AFTER = 60
 
 
-class Content(NamedTuple):
+class Content(Value):
     """What filling a directory found out about the layer."""
 
     diff_id: str
@@ -45,7 +49,7 @@ class Content(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-class Layer(NamedTuple):
+class Layer(Value):
     """The record of an unpacked layer."""
 
     chain: str
@@ -70,7 +74,7 @@ class Layer(NamedTuple):
             raise DataLoss(f"layer record is damaged: {e}") from None
 
 
-Fill = Callable[[int], Content]
+Fill: TypeAlias = "Callable[[int], Content]"
 
 
 # -- looking ---------------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ def directory(chain: str) -> str:
 # -- making ----------------------------------------------------------------------------------------
 
 
-class Staged(NamedTuple):
+class Staged(Value):
     """An unpacked layer that has no name yet."""
 
     entry: staging.Entry

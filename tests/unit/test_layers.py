@@ -15,18 +15,20 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "rdock"
 
-FLOOR = {"__init__", "errors", "paths", "launch", "config"}
+FLOOR = {"__init__", "errors", "paths", "launch", "config", "values", "jsontext"}
 # What each room may import besides itself, as the beginnings of module names without `rdock.`.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
     "errors": set(),
     "paths": FLOOR - {"config"},
-    "launch": FLOOR - {"config"},
+    "launch": FLOOR - {"config"} | {"linux.signals"},
     "config": FLOOR | {"state.record"},
-    "linux": set(),
+    "values": set(),
+    "jsontext": set(),
+    "linux": {"values"},
     "state": FLOOR,
     "storage": FLOOR | {"state", "linux"},
-    "runtime": {"errors", "paths", "launch", "linux", "state.record"},
+    "runtime": {"errors", "paths", "launch", "values", "jsontext", "linux", "state.record"},
     "image": FLOOR | {"state", "linux", "storage"},
     "registry": FLOOR | {"state", "linux", "storage", "image"},
     "volume": FLOOR | {"state", "linux", "storage"},

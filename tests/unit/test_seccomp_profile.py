@@ -168,7 +168,7 @@ def test_key_depends_on_the_content_alone() -> None:
         key = seccomp.cache_key(one)
     except FileNotFoundError:
         pytest.skip("libseccomp is not installed")
-    assert key == seccomp.cache_key({"syscalls": [], "defaultAction": "SCMP_ACT_ALLOW"})
+    assert key == seccomp.cache_key({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": []})
     assert key != seccomp.cache_key({"defaultAction": "SCMP_ACT_LOG", "syscalls": []})
     assert key.isalnum()
 

@@ -1,0 +1,97 @@
+"""Unix sockets that carry packets and descriptors (unix(7)), from the C module beneath `socket`.
+
+The Python part of `socket` wraps every constant in an enum, three milliseconds of every start. Here
+are only the calls that a start makes; who speaks TCP imports socket.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _socket import (
+    AF_INET,
+    AF_UNIX,
+    CMSG_SPACE,
+    MSG_CMSG_CLOEXEC,
+    SCM_RIGHTS,
+    SHUT_WR,
+    SOCK_DGRAM,
+    SOCK_SEQPACKET,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    sethostname,
+    socket,
+    socketpair,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "AF_INET",
+    "AF_UNIX",
+    "SHUT_WR",
+    "SOCK_DGRAM",
+    "SOCK_SEQPACKET",
+    "SOCK_STREAM",
+    "accept",
+    "connect",
+    "listen",
+    "packet_pair",
+    "receive_fds",
+    "send_fds",
+    "sethostname",
+    "socket",
+]
+
+
+def packet_pair() -> tuple[socket, socket]:
+    """Two ends between which packets keep their bounds, in order."""
+    return socketpair(AF_UNIX, SOCK_SEQPACKET)
+
+
+def send_fds(end: socket, data: bytes, fds: Sequence[int]) -> None:
+    """Send a packet with descriptors."""
+    rights = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+    end.sendmsg([data], [(SOL_SOCKET, SCM_RIGHTS, rights)])
+
+
+def receive_fds(end: socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """The next packet and the descriptors that came with it, closed on exec; empty at the end of file."""
+    data, ancillary, _, _ = end.recvmsg(size, CMSG_SPACE(4 * most), MSG_CMSG_CLOEXEC)
+    fds: list[int] = []
+    for level, kind, content in ancillary:
+        if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+            whole = len(content) - len(content) % 4
+            fds += memoryview(content[:whole]).cast("i")
+    return data, fds
+
+
+def listen(directory: str, name: str, kind: int = SOCK_SEQPACKET) -> socket:
+    """A socket that listens at `directory`/`name`, whatever the length of that path."""
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener = socket(AF_UNIX, kind)
+        listener.bind(f"/proc/self/fd/{place}/{name}")
+        listener.listen(16)
+    finally:
+        os.close(place)
+    return listener
+
+
+def connect(directory: str, name: str, kind: int = SOCK_SEQPACKET) -> socket:
+    """A connection to the socket that listens at `directory`/`name`."""
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection = socket(AF_UNIX, kind)
+        connection.connect(f"/proc/self/fd/{place}/{name}")
+    finally:
+        os.close(place)
+    return connection
+
+
+def accept(listener: socket) -> socket:
+    """The next connection. Raises BlockingIOError if there is none and the listener does not block."""
+    fd, _ = listener._accept()  # type: ignore[attr-defined]
+    return socket(listener.family, listener.type, 0, fileno=fd)
