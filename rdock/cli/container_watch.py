@@ -103,6 +103,8 @@ Options:
 def logs_(options: Options) -> int:
     container = containers.lookup(options.arguments[0])
     tail = options.text("--tail")
+    if tail is not None and tail.startswith("-") and tail[1:].isdecimal():
+        tail = "all"  # Docker takes any negative number for it
     if tail is not None and tail != "all" and not tail.isdecimal():
         raise InvalidParameter(f"invalid value for tail: {tail}")
     state = container.state()

@@ -50,6 +50,27 @@ def await_start(connection: sockets.socket) -> None:
     raise SystemFailure("the container's monitor ended before the container was started")
 
 
+def await_end(directory: str) -> int | None:
+    """Wait until the container whose bundle is in `directory` has ended: its exit code.
+
+    None if its monitor is not there, or goes without a word.
+    """
+    try:
+        connection = sockets.connect(directory, "attach.sock")
+    except OSError:
+        return None
+    try:
+        connection.send(b"n")
+        while packet := connection.recv(65536):
+            if packet[:1] == b"x":
+                return int(jsontext.parse(packet[1:])["code"])
+    except OSError:
+        pass
+    finally:
+        connection.close()
+    return None
+
+
 def hold_signals_back() -> None:
     """From here on signals wait for `relay`: one that comes while a container starts is for the container.
 

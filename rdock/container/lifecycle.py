@@ -11,7 +11,7 @@ from rdock import paths
 from rdock.container import attach, containers, monitor, names, removal
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
-from rdock.errors import Conflict, NotRunning, SystemFailure, system_failure
+from rdock.errors import Conflict, NoSuchContainer, NotRunning, system_failure
 from rdock.image import images
 from rdock.image.images import Image
 from rdock.linux import process, signals, sockets
@@ -192,15 +192,16 @@ def wait(container: Container) -> int:
     """Wait until the container has ended, at once if it does not run; its exit code."""
     state = container.state()
     if state.is_running:
+        # Its monitor says it, since a container with `auto_remove` leaves no record.
+        code = attach.await_end(container.bundle)
         await_monitor(state)
+        if code is not None:
+            return code
+        removal.finish_abandoned(container.id)
         if not os.path.isdir(container.directory):
-            return _last_words(container, state)
+            raise NoSuchContainer(container.id)
         state = container.state()
     return state.exit_code
-
-
-def _last_words(container: Container, state: State) -> int:
-    raise SystemFailure(f"container {container.id} was removed before its exit code could be read")
 
 
 def remove(container: Container, *, force: bool = False) -> None:

@@ -56,20 +56,21 @@ def abandoned() -> list[str]:
 def sweep() -> None:
     """Bring what killed processes left to an end: finish their containers, remove half-made things."""
     for container_id in abandoned():
-        lock = containers.run_lock(container_id)
-        try:
-            if not lock.acquire(wait=False):
-                continue
-        except OSError:
-            continue
-        try:
+        finish_abandoned(container_id)
+    staging.sweep(_finish_journal)
+
+
+def finish_abandoned(container_id: str) -> None:
+    """Finish one container and remove its run directory, unless somebody is at work there. Never fails."""
+    lock = containers.run_lock(container_id)
+    try:
+        if lock.acquire(wait=False):
             finish(container_id)
             remove_bundle(container_id)
-        except (OSError, RdockError):
-            continue
-        finally:
-            lock.release()
-    staging.sweep(_finish_journal)
+    except (OSError, RdockError):
+        pass
+    finally:
+        lock.release()
 
 
 def _finish_journal(path: str) -> bool:

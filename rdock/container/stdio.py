@@ -7,6 +7,7 @@ for the kind, then the payload.
                      s      started                                         c   end of input
                      f      failed, JSON                                    w   window size, JSON
                      x      exited, JSON; the last one                      k   signal number
+                                                                            n   no output, please
 
 `Server` is the monitor's half: it never blocks on a client. One that does not read stops the output
 of the container once a mebibyte waits for it, as with Docker; one that is gone is forgotten. The
@@ -42,6 +43,7 @@ class Client:
         self.connection = connection
         self.waiting: deque[bytes] = deque()
         self.size = 0
+        self.wants_output = True
 
     def send(self, packet: bytes) -> None:
         self.waiting.append(packet)
@@ -115,7 +117,9 @@ class Server:
                 pass
 
     def finish(self, kind: bytes, message: dict[str, Any], seconds: float = 10.0) -> None:
-        """Send everybody the last packet, giving slow ones a little time, and let go of them."""
+        """Send all, also those who have just come, the last packet, wait a little for slow ones, and let go."""
+        while self._listener and self._accept():
+            pass
         self.broadcast(kind + jsontext.render(message).encode())
         while any(client.waiting for client in self._clients.values()):
             poll = select.poll()
@@ -130,7 +134,10 @@ class Server:
             self._drop(fd)
 
     def broadcast(self, packet: bytes) -> None:
+        is_output = packet[:1] in (b"o", b"e")
         for fd, client in list(self._clients.items()):
+            if is_output and not client.wants_output:
+                continue
             try:
                 client.send(packet)
             except OSError:
@@ -192,14 +199,19 @@ class Server:
                 os.close(self._stdin)
                 self._stdin = -1
 
-    def _accept(self) -> None:
+    def _accept(self) -> bool:
+        """Let one in who wants to be attached; False if there is none."""
         assert self._listener is not None
         try:
             connection = sockets.accept(self._listener)
         except OSError:
-            return
+            return False
         self.add_client(connection)
-        self._clients[connection.fileno()].send(b"s")
+        try:
+            self._clients[connection.fileno()].send(b"s")
+        except OSError:
+            self._drop(connection.fileno())
+        return True
 
     def _serve(self, fd: int, event: int) -> None:
         if event & select.POLLOUT:
@@ -225,6 +237,8 @@ class Server:
             tty.set_window_size(self._terminal, int(size["rows"]), int(size["columns"]))
         elif kind == b"k":
             self._on_signal(int(payload))
+        elif kind == b"n":
+            self._clients[fd].wants_output = False
 
     def _flush(self, fd: int) -> None:
         try:

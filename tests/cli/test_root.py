@@ -43,11 +43,12 @@ def test_what_a_program_may_do(rdock: Rdock, storage: str, runtime: str) -> None
 def test_containers_do_not_see_each_others_changes(rdock: Rdock, storage: str) -> None:
     script = "echo {0} >/etc/motd; rm -f /bin/{0}; mkdir -p /opt/{0}; echo ready; exec sleep 100"
     first, second = (
-        rdock.ok("run", "-d", "--network", "none", STARTER, "sh", "-c", script.format(name))
-        for name in ("cp", "sed")
+        rdock.ok("run", "-d", "--network", "none", STARTER, "sh", "-c", script.format(name)) for name in ("cp", "sed")
     )
     for container, own, other in ((first, "cp", "sed"), (second, "sed", "cp")):
-        seen = rdock.ok("exec", container, "sh", "-c", "while ! [ -d /opt/* ]; do sleep 0.05; done; cat /etc/motd; echo /opt/*")
+        seen = rdock.ok(
+            "exec", container, "sh", "-c", "while ! [ -d /opt/* ]; do sleep 0.05; done; cat /etc/motd; echo /opt/*"
+        )
         assert seen == f"{own}\n/opt/{own}"
         assert rdock("exec", container, "test", "-e", f"/bin/{other}").code == 0
         assert rdock("exec", container, "test", "-e", f"/bin/{own}").code == 1

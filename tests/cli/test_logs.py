@@ -1,0 +1,129 @@
+"""logs: what a container has written, while it runs and afterwards."""
+
+from __future__ import annotations
+
+import calendar
+import json
+import subprocess
+import time
+
+import pytest
+
+from tests.cli.conftest import is_clear, wait_for
+from tests.conftest import STARTER
+from tests.program import Rdock
+
+
+def started(rdock: Rdock, script: str, *options: str) -> str:
+    return rdock.ok("run", "-d", "--network", "none", *options, STARTER, "sh", "-c", script)
+
+
+def finished(rdock: Rdock, script: str, *options: str) -> str:
+    container = started(rdock, script, *options)
+    rdock.ok("wait", container)
+    return container
+
+
+def test_streams_apart_and_in_order(rdock: Rdock, runtime: str) -> None:
+    container = finished(rdock, "echo 1; echo 2; echo e >&2; sleep 0.1; printf end")
+    result = rdock("logs", container)
+    assert (result.code, result.out, result.err) == (0, "1\n2\nend", "e\n")
+    assert rdock("logs", "-f", container).out == "1\n2\nend"
+
+
+def test_tail(rdock: Rdock) -> None:
+    container = finished(rdock, "seq 1 1000")
+    assert rdock.ok("logs", "-n", "3", container).split() == ["998", "999", "1000"]
+    assert rdock.ok("logs", "--tail", "0", container) == ""
+    assert len(rdock.ok("logs", "--tail", "all", container).split()) == 1000
+    assert len(rdock.ok("logs", "-n", "5000", container).split()) == 1000
+    result = rdock("logs", "-n", "x", container)
+    assert result.code != 0 and is_clear(result.err), str(result)
+    # all of it, as Docker has it
+    assert len(rdock.ok("logs", "-n", "-1", container).split()) == 1000
+
+
+def test_timestamps(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a; echo b >&2")
+    result = rdock("logs", "-t", container)
+    for line, text in ((result.out, "a\n"), (result.err, "b\n")):
+        when, _, rest = line.partition(" ")
+        assert rest == text
+        written = calendar.timegm(time.strptime(when[:19], "%Y-%m-%dT%H:%M:%S"))
+        assert time.time() - 60 < written <= time.time()
+
+
+def test_follow_shows_what_comes_and_ends_with_the_container(rdock: Rdock, runtime: str) -> None:
+    container = started(rdock, "echo first; while ! [ -e /go ]; do sleep 0.05; done; echo second; printf last; exit 3")
+    follower = rdock.start("logs", "-f", container, stdin=subprocess.DEVNULL, bufsize=0)
+    assert follower.stdout
+    assert follower.stdout.readline() == b"first\n"
+    assert follower.poll() is None
+    rdock.ok("exec", container, "touch", "/go")
+    assert follower.stdout.readline() == b"second\n"
+    out, err = follower.communicate(timeout=20)
+    assert (out, err, follower.returncode) == (b"last", b"", 0)
+
+
+def test_follow_of_a_container_that_is_removed(rdock: Rdock) -> None:
+    container = started(rdock, "echo first; sleep 100")
+    follower = rdock.start("logs", "-f", container, stdin=subprocess.DEVNULL, bufsize=0)
+    assert follower.stdout and follower.stdout.readline() == b"first\n"
+    rdock.ok("rm", "-f", container)
+    _, err = follower.communicate(timeout=20)
+    assert (follower.returncode, err) == (0, b"")
+
+
+def test_follower_that_is_interrupted(rdock: Rdock) -> None:
+    container = started(rdock, "echo first; sleep 100")
+    follower = rdock.start("logs", "-f", container, stdin=subprocess.DEVNULL, bufsize=0)
+    assert follower.stdout and follower.stdout.readline() == b"first\n"
+    follower.send_signal(2)
+    _, err = follower.communicate(timeout=20)
+    assert follower.returncode == 130 and err == b""
+    assert rdock.ok("inspect", "-f", "{{.State.Running}}", container) == "true"
+
+
+@pytest.mark.parametrize("length", [16383, 16384, 16385, 100000])
+def test_long_lines_come_back_whole(rdock: Rdock, length: int) -> None:
+    container = finished(rdock, f"head -c {length} /dev/zero | tr '\\0' x; echo; echo next")
+    assert rdock.ok("logs", container) == "x" * length + "\nnext"
+
+
+def test_partial_line_is_whole_at_the_end(rdock: Rdock) -> None:
+    container = finished(rdock, "printf a; sleep 0.2; printf b; sleep 0.2; echo c; printf d")
+    assert rdock.ok("logs", container) == "abc\nd"
+
+
+def test_what_json_must_escape(rdock: Rdock) -> None:
+    container = finished(rdock, "printf 'q\"b\\\\ <&> \\t\\033[1mä\\342\\202\\254\\n'")
+    assert rdock.ok("logs", container) == 'q"b\\ <&> \t\x1b[1mä€'
+    path = rdock.ok("inspect", "-f", "{{.LogPath}}", container)
+    with open(path, encoding="ascii", errors="surrogateescape") as file:
+        entry = json.loads(file.readline())
+    assert set(entry) == {"log", "stream", "time"}
+
+
+def test_of_a_terminal(rdock: Rdock, runtime: str) -> None:
+    container = finished(rdock, "echo out; echo err >&2", "-t")
+    result = rdock("logs", container)
+    assert (result.out, result.err) == ("out\r\nerr\r\n", "")
+
+
+def test_much_output_is_kept_while_nobody_looks(rdock: Rdock) -> None:
+    container = finished(rdock, "seq 1 100000")
+    assert rdock.ok("logs", container).split() == [str(n) for n in range(1, 100001)]
+
+
+def test_output_of_a_killed_container_is_there(rdock: Rdock) -> None:
+    container = started(rdock, "printf partial; sleep 100")
+    wait_for(lambda: rdock("exec", container, "true").code == 0)
+    time.sleep(0.3)
+    rdock.ok("kill", container)
+    rdock.ok("wait", container)
+    assert rdock.ok("logs", container) == "partial"
+
+
+def test_of_nothing(rdock: Rdock) -> None:
+    result = rdock("logs", "nosuch")
+    assert (result.code, result.err) == (1, "rdock: No such container: nosuch\n")
