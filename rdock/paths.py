@@ -151,6 +151,11 @@ def container_runtime(container_id: str) -> str:
     return os.path.join(runtime(), "containers", container_id)
 
 
+def removed() -> str:
+    """Run directories that are being deleted."""
+    return os.path.join(runtime(), "removed")
+
+
 def holder(mode: str) -> str:
     """The record of the process that holds the user's namespaces; one for each id mode that was asked for."""
     return os.path.join(runtime(), f"holder-{mode}.json")

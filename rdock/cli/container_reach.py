@@ -50,11 +50,10 @@ def exec_(options: Options) -> int:
         privileged=options.flag("--privileged"),
     )
     container = containers.lookup(name)
-    connection, session = exec.start(container, wanted, console_size() if terminal else None)
+    connection, _ = exec.start(container, wanted, console_size() if terminal else None)
     if detach:
         return 0
     ended = attach.relay(connection, Attached(stdin, True, True, terminal))
-    os.waitpid(session, 0)
     if ended is None:
         raise SystemFailure("the session's monitor was killed")
     return int(ended["code"])

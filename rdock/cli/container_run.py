@@ -66,7 +66,7 @@ def run(options: Options) -> int:
         attach.hold_signals_back()
     made = lifecycle.create(image, name, config, host, options.text("--name") or "")
     try:
-        connection, monitor = lifecycle.start(made, console_size() if terminal else None)
+        connection, _ = lifecycle.start(made, console_size() if terminal else None)
     except BaseException:
         made.lock.release()
         raise
@@ -75,7 +75,6 @@ def run(options: Options) -> int:
         return 0
     attached = Attached(config.open_stdin, True, True, terminal)
     ended = attach.relay(connection, attached)
-    os.waitpid(monitor, 0)
     if ended is None:
         raise SystemFailure("the container's monitor was killed", hint="rdock ps -a shows what is left of it")
     return int(ended["code"])

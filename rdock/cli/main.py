@@ -96,7 +96,10 @@ Global Options:
 def main(words: Sequence[str]) -> int:
     """Run one command line; the exit code."""
     try:
-        return _run(list(words))
+        code = _run(list(words))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        return code
     except RdockError as e:
         return complain(e, e.exit_code)
     except KeyboardInterrupt:

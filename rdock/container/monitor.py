@@ -25,7 +25,7 @@ from rdock.runtime.channel import Failed
 from rdock.runtime.engines import Engine
 from rdock.state import record, timestamp
 from rdock.state.record import Lock
-from rdock.storage import driver
+from rdock.storage import driver, staging
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -100,6 +100,9 @@ class _Monitor:
         except (RdockError, Failed, OSError, EOFError) as e:
             error = self._explain(e)
             self._record_failure(error)
+            self._disconnect()
+            if self.container.host_config.auto_remove:
+                removal.remove_files(self.container)
             self._clean_up()
             send_failure(self.order.connection, error)
             return
@@ -111,8 +114,13 @@ class _Monitor:
         log.close()
         self.engine.delete(self.container.id, self.container.bundle)
         self._record_exit(code)
-        self._clean_up()
+        # Those who wait hear of the end when the container's ports and name are free and it is listed no
+        # more; deleting its files takes as long as it takes.
+        self._disconnect()
+        withdrawn = removal.withdraw(self.container) if self.container.host_config.auto_remove else ""
         server.finish(b"x", {"code": code})
+        self._clean_up()
+        staging.delete(withdrawn)
 
     def _listen(self) -> sockets.socket:
         listener = sockets.listen(self.container.bundle, "attach.sock")
@@ -226,17 +234,17 @@ class _Monitor:
         if keep:
             self.container.write_state(finished, durable=True)
 
-    def _clean_up(self) -> None:
+    def _disconnect(self) -> None:
         if self.uplink is not None:
             uplink.stop(self.uplink)
+
+    def _clean_up(self) -> None:
         if self.group is not None:
             self.group.end()
         try:
             m.umount(self.container.root, m.MNT_DETACH)
         except OSError:
             pass  # the start failed before it was mounted
-        if self.container.host_config.auto_remove:
-            removal.remove_files(self.container)
         removal.remove_bundle(self.container.id)
 
 

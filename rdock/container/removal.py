@@ -22,14 +22,31 @@ from rdock.storage import staging
 
 def remove_files(container: Container) -> None:
     """Remove a container that does not run: its record, its writable layer, its log, its name."""
-    staging.discard(container.directory)
+    staging.delete(withdraw(container))
+
+
+def withdraw(container: Container) -> str:
+    """Let a container that does not run disappear; its files, for staging.delete."""
+    name = staging.withdraw(container.directory)
     containers.drop_name(container.name, container.id)
+    return name
 
 
 def remove_bundle(container_id: str) -> None:
-    """Remove the run directory. Its lock goes last, with it."""
+    """Remove the run directory, with its lock: out of sight in one step, then for good."""
     try:
-        remove_path(paths.container_runtime(container_id))
+        os.makedirs(paths.removed(), mode=0o700, exist_ok=True)
+        gone = os.path.join(paths.removed(), container_id)
+        os.rename(paths.container_runtime(container_id), gone)
+        remove_path(gone)
+    except OSError:
+        pass  # not there; or in use, then the next sweep takes it
+
+
+def _sweep_removed() -> None:
+    try:
+        for name in os.listdir(paths.removed()):
+            remove_path(os.path.join(paths.removed(), name))
     except OSError:
         pass
 
@@ -57,6 +74,7 @@ def sweep() -> None:
     """Bring what killed processes left to an end: finish their containers, remove half-made things."""
     for container_id in abandoned():
         finish_abandoned(container_id)
+    _sweep_removed()
     staging.sweep(_finish_journal)
 
 

@@ -114,7 +114,8 @@ class Mount(Value):
                 raise OSError(e.errno, e.strerror, self.target) from e
             finally:
                 os.close(target)
-        if self.propagation:
+        # The whole tree is private already (see `prepare`).
+        if self.propagation and self.propagation != m.MS_PRIVATE | m.MS_REC:
             with _Opened(root, self.target) as fd:
                 m.mount("", m.through(fd), "", self.propagation)
 
@@ -338,7 +339,11 @@ def _open_device(path: str, number: tuple[int, int] | None) -> int:
 def _bind_device(source: str, number: tuple[int, int] | None, base: int, target: str) -> None:
     device = _open_device(source, number)
     try:
-        place = make_file(base, target, 0o666)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            place = os.open(target, flags, 0o666, dir_fd=base)
+        except OSError:  # something is mounted there already, or directories are missing
+            place = make_file(base, target, 0o666)
         try:
             m.bind(m.through(device), m.through(place), recursive=False)
         finally:

@@ -85,24 +85,41 @@ def open_staging() -> int:
 
 
 def discard(path: str) -> None:
-    """Remove a file or a whole tree of the store; that it is gone already is no error. Raises SystemFailure.
+    """Remove a file or a whole tree of the store; that it is gone already is no error. Raises SystemFailure."""
+    delete(withdraw(path))
 
-    It disappears from its place in one step. That deleting it takes long, or fails, harms nobody.
+
+def withdraw(path: str) -> str:
+    """Take a file or a tree out of the store, in one step; what is to be deleted now, empty if it was gone.
+
+    That deleting it takes long, fails, or is left to a later sweep harms nobody. Raises SystemFailure.
     """
-    place = -1
     try:
         place = open_staging()
-        name = os.urandom(8).hex()
         try:
+            name = os.urandom(8).hex()
             os.rename(path, name, dst_dir_fd=place)
+            return name
         except FileNotFoundError:
-            return
-        remove_tree(place, name)
+            return ""
+        finally:
+            os.close(place)
     except OSError as e:
         raise SystemFailure(f"cannot remove {path}: {reason(e)}") from e
-    finally:
-        if place >= 0:
+
+
+def delete(name: str) -> None:
+    """Delete what `withdraw` has named. Raises SystemFailure."""
+    if not name:
+        return
+    try:
+        place = open_staging()
+        try:
+            remove_tree(place, name)
+        finally:
             os.close(place)
+    except OSError as e:
+        raise SystemFailure(f"cannot delete {paths.staging()}/{name}: {reason(e)}") from e
 
 
 # An entry with this file in it lists what was to be made or removed; see image/journal.py.
