@@ -41,10 +41,8 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
         containers.check_name(name)
     config = config._replace(hostname=config.hostname or container_id[:12])
     try:
-        os.makedirs(paths.container_runtime(container_id), mode=0o700)
         os.makedirs(paths.containers(), mode=0o700, exist_ok=True)
-        lock = containers.run_lock(container_id)
-        lock.acquire()
+        lock = _lock_run_directory(container_id)
     except OSError as e:
         raise system_failure("cannot create the container", e) from e
     try:
@@ -62,8 +60,10 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
         )
         with staging.entry() as entry:
             containers.save(container, entry.path)
-            os.rename(entry.path, container.directory)
-            entry.placed = True
+            with images.unchanged():
+                images.lookup(image.id)  # or it was removed meanwhile
+                os.rename(entry.path, container.directory)
+                entry.placed = True
     except BaseException as e:
         containers.drop_name(name, container_id)
         removal.remove_bundle(container_id)
@@ -72,6 +72,18 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
             raise system_failure("cannot create the container", e) from e
         raise
     return Made(container, lock)
+
+
+def _lock_run_directory(container_id: str) -> Lock:
+    """Make the run directory of a container, and lock it."""
+    lock = containers.run_lock(container_id)
+    while True:
+        os.makedirs(paths.container_runtime(container_id), mode=0o700, exist_ok=True)
+        try:
+            lock.acquire()
+            return lock
+        except FileNotFoundError:
+            continue  # a sweep has seen it before it was locked, and has taken it for rubbish
 
 
 def _take_name(name: str, container_id: str) -> str:
