@@ -85,10 +85,10 @@ def _field(text: str, owner: str) -> int:
 
 
 def _group(groups: list[list[str]], text: str, wanted: str) -> int:
-    entry = next((e for e in groups if e[0] == text), None)
-    if entry is not None:
-        return _field(entry[2], text)
     number = _number(text, wanted)
-    if number is None:
+    if number is not None:
+        return number
+    entry = next((e for e in groups if e[0] == text), None)
+    if entry is None:
         raise InvalidParameter(f"unable to find group {text}: no matching entries in group file")
-    return number
+    return _field(entry[2], text)

@@ -1,0 +1,125 @@
+/* What a program can see and reach from inside a container, without the help of any program of the image.
+ *
+ *     probe show FILE...      prints the files
+ *     probe loaded            prints "loaded" (to be executed in the strangest ways)
+ *     probe write FILE        opens FILE for writing and prints the errno, 0 if that went well
+ *     probe hunt SECONDS      watches /proc for new processes, opens whatever their links lead to, and
+ *                             prints each thing found that is not of the container; at the end how many it saw
+ */
+
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static int show(char **files)
+{
+	for (; *files; files++) {
+		static char data[65536];
+		int fd = open(*files, O_RDONLY);
+		long got;
+		if (fd < 0)
+			return 1;
+		while ((got = read(fd, data, sizeof(data))) > 0)
+			if (write(1, data, got) < 0)
+				return 1;
+		close(fd);
+	}
+	return 0;
+}
+
+/* What one link leads to; the root and what is of the container's own devices are no news. */
+static void look(const char *pid, const char *name, dev_t own)
+{
+	static char path[300], target[4096];
+	struct stat info;
+	long length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%s/%s", pid, name);
+	length = readlink(path, target, sizeof(target) - 1);
+	if (length < 0)
+		return;
+	target[length] = 0;
+	fd = open(path, O_PATH);
+	if (fd < 0)
+		return;
+	if (fstat(fd, &info) == 0 && (S_ISDIR(info.st_mode) || S_ISREG(info.st_mode)) && info.st_dev != own)
+		printf("found %s/%s -> %s\n", pid, name, target);
+	close(fd);
+}
+
+static void look_at_all(const char *pid, dev_t own, char *mark)
+{
+	static char path[300], text[4096];
+	DIR *directory;
+	struct dirent *entry;
+	int fd;
+
+	look(pid, "root", own);
+	look(pid, "cwd", own);
+	look(pid, "exe", own);
+	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
+	directory = opendir(path);
+	while (directory && (entry = readdir(directory))) {
+		snprintf(path, sizeof(path), "fd/%s", entry->d_name);
+		if (entry->d_name[0] != '.')
+			look(pid, path, own);
+	}
+	if (directory)
+		closedir(directory);
+	for (int i = 0; i < 2; i++) {
+		snprintf(path, sizeof(path), "/proc/%s/%s", pid, i ? "environ" : "cmdline");
+		fd = open(path, O_RDONLY);
+		if (fd < 0)
+			continue;
+		long got = read(fd, text, sizeof(text));
+		if (got > 0 && memmem(text, got, mark, strlen(mark)))
+			printf("found %s\n", path);
+		close(fd);
+	}
+}
+
+static int hunt(int seconds, char *mark)
+{
+	time_t end = time(NULL) + seconds;
+	long seen = 0, rounds = 0;
+	struct stat root;
+
+	stat("/", &root);
+	while (time(NULL) < end) {
+		DIR *proc = opendir("/proc");
+		struct dirent *entry;
+		while (proc && (entry = readdir(proc)))
+			if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && atoi(entry->d_name) != getpid()) {
+				seen += atoi(entry->d_name) != 1;
+				look_at_all(entry->d_name, root.st_dev, mark);
+			}
+		if (proc)
+			closedir(proc);
+		rounds++;
+	}
+	printf("seen %ld in %ld\n", seen, rounds);
+	return 0;
+}
+
+int main(int count, char **arguments)
+{
+	if (count > 2 && !strcmp(arguments[1], "show"))
+		return show(arguments + 2);
+	if (count > 3 && !strcmp(arguments[1], "hunt"))
+		return hunt(atoi(arguments[2]), arguments[3]);
+	if (count > 2 && !strcmp(arguments[1], "write")) {
+		int fd = open(arguments[2], O_WRONLY);
+		printf("%d\n", fd < 0 ? errno : 0);
+		return 0;
+	}
+	printf("loaded\n");
+	return 0;
+}
