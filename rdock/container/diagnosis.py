@@ -117,23 +117,33 @@ def _runtime_directory() -> Finding:
 
 
 def _sysctls() -> list[Finding]:
-    first = _number("/proc/sys/net/ipv4/ip_unprivileged_port_start")
-    if first is None or first <= 80:
-        ports = Finding("low ports", OK, "can be published")
-    else:
-        ports = Finding(
-            "low ports", LIMITED, f"ports below {first} cannot be published",
-            "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80",
-        )  # fmt: skip
-    return [ports]
+    first = _numbers("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    ports = Finding("low ports", OK, "can be published")
+    if first and first[0] > 80:
+        fix = "sudo sysctl -w net.ipv4.ip_unprivileged_port_start=80"
+        ports = Finding("low ports", LIMITED, f"ports below {first[0]} cannot be published", fix)
+    groups = _numbers("/proc/sys/net/ipv4/ping_group_range")
+    ping = Finding("ping", OK, "containers can ping the world")
+    # slirp4netns sends echo requests by a socket that the host allows to groups in this range.
+    if groups and not groups[0] <= _own_group() <= groups[-1]:
+        fix = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
+        ping = Finding("ping", LIMITED, "containers can ping only themselves", fix)
+    return [ports, ping]
 
 
-def _number(path: str) -> int | None:
+def _own_group() -> int:
+    try:
+        return rootless.entered().gid
+    except AssertionError:
+        return os.getgid()
+
+
+def _numbers(path: str) -> list[int]:
     try:
         with open(path, encoding="ascii") as file:
-            return int(file.read().split()[0])
-    except (OSError, ValueError, IndexError):
-        return None
+            return [int(word) for word in file.read().split()]
+    except (OSError, ValueError):
+        return []
 
 
 def _runtimes() -> list[Finding]:

@@ -40,6 +40,8 @@ class Entered(Value):
     """How its ids came about: subids, direct or single."""
     uid: int
     """The caller's id on the host; 0 inside."""
+    gid: int
+    """The caller's group on the host."""
 
 
 _entered: Entered | None = None
@@ -68,7 +70,7 @@ def enter(mode: str, linger: float) -> Entered:
     directory = os.getcwd()
     record_path, lock_path = paths.holder(mode), paths.holder_lock(mode)
     _use = Lock(lock_path, shared=True)
-    uid = os.getuid()
+    uid, gid = os.getuid(), os.getgid()
     try:
         _use.acquire()
         found = _living(record_path)
@@ -86,7 +88,7 @@ def enter(mode: str, linger: float) -> Entered:
         os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _entered = Entered(found["mode"], uid)
+    _entered = Entered(found["mode"], uid, gid)
     return _entered
 
 
