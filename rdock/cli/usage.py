@@ -95,7 +95,7 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
     grammar = grammar_of(text)
     try:
         found = _match(grammar, list(words))
-        if found is not None:
+        if found is not None and command:  # without a command the caller has a page to show
             _check_count(grammar, command, found.arguments)
         return found
     except UsageError as e:

@@ -159,6 +159,7 @@ def probe(driver: str, *, anew: bool = False) -> str:
     """Empty if the driver works on this machine and store, else the reason why not."""
     if driver == "copy":
         return ""
+    paths.make_private(paths.data())
     return probes.remembered(driver, lambda: _try(driver), anew=anew)
 
 
