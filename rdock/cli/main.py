@@ -55,7 +55,7 @@ COMMANDS: dict[str, Command] = {
     ),
 }
 
-# Docker's longer spellings, by noun.
+# Docker's longer spellings, by noun, with the options that they imply.
 ALIASES = {
     "container run": "run",
     "container exec": "exec",
@@ -68,7 +68,7 @@ ALIASES = {
     "container kill": "kill",
     "container rm": "rm",
     "container remove": "rm",
-    "container inspect": "inspect",
+    "container inspect": "inspect --type=container",
     "image ls": "images",
     "image list": "images",
     "image load": "load",
@@ -76,7 +76,7 @@ ALIASES = {
     "image tag": "tag",
     "image rm": "rmi",
     "image remove": "rmi",
-    "image inspect": "inspect",
+    "image inspect": "inspect --type=image",
     "system info": "info",
 }
 
@@ -182,9 +182,9 @@ def find(words: list[str]) -> tuple[str, list[str]]:
     """
     for count in (2, 1):
         name = " ".join(words[:count])
-        name = ALIASES.get(name, name)
+        name, *implied = ALIASES.get(name, name).split(" --")
         if name in COMMANDS or name == "help":
-            return name, words[count:]
+            return name, [*(f"--{option}" for option in implied), *words[count:]]
     raise UsageError(f"unknown command: rdock {words[0]}", "\nRun 'rdock --help' for more information")
 
 

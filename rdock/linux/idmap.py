@@ -93,6 +93,17 @@ def read_ranges(path: str, username: str, uid: int) -> list[Range]:
     return parse_ranges(_read(path), [name for name in (username, str(uid)) if name])
 
 
+def free_range() -> Range:
+    """Ids that no user has in /etc/subuid or /etc/subgid, for one who is to get some."""
+    start = 100000
+    for path in (SUBUID, SUBGID):
+        for line in _read(path).splitlines():
+            fields = line.split(":")
+            if len(fields) == 3 and fields[1].isdecimal() and fields[2].isdecimal():
+                start = max(start, int(fields[1]) + int(fields[2]))
+    return Range(start, RANGE_SIZE)
+
+
 def ranges_for_root(path: str) -> list[Range]:
     """The range that real root gives to containers: root's own, that of `containers`, or an unreserved one."""
     text = _read(path)

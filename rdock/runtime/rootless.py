@@ -251,7 +251,8 @@ def id_map(mode: str) -> IdMap:
             offered_gids=idmap.offered("gid") if direct else (),
         )
     except ValueError as e:
-        raise Unavailable(f"id mode {mode} is not possible: {e}", hint=hint_for_ids(user)) from e
+        hint = hint_for_ids(user) if mode == "subids" else "use --id-mode auto, which takes the best that is possible"
+        raise Unavailable(f"id mode {mode} is not possible: {e}", hint=hint) from e
 
 
 def _directory_service_ranges(user: str) -> tuple[list[idmap.Range], list[idmap.Range]]:
@@ -286,7 +287,10 @@ def login_name(uid: int) -> str:
 
 
 def hint_for_ids(user: str) -> str:
-    return f"sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+    """The line that gives a user ids of his own, that nobody else has."""
+    free = idmap.free_range()
+    ids = f"{free.start}-{free.start + free.size - 1}"
+    return f"sudo usermod --add-subuids {ids} --add-subgids {ids} {user}"
 
 
 _SWITCHES = (
