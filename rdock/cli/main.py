@@ -159,8 +159,21 @@ def enter() -> None:
     from rdock.container import removal
 
     settings = config.current()
-    rootless.enter(settings.id_mode, settings.holder_linger)
+    entered = rootless.enter(settings.id_mode, settings.holder_linger)
+    if entered.mode == "single" and settings.id_mode == "auto":
+        _tell_of_one_id()
     removal.sweep()
+
+
+def _tell_of_one_id() -> None:
+    """Say once, plainly, what is not possible here."""
+    from rdock.state import probes
+
+    if probes.first_time("told of one id"):
+        sys.stderr.write(
+            "rdock: note: you have one user id only: all files in containers are yours, chown to others fails, and -u\n"
+            "takes only root. `rdock doctor` tells how to get more. This is said once.\n"
+        )
 
 
 def _is_anything_left() -> bool:

@@ -13,7 +13,7 @@ from rdock.container import attach, capability_sets, filters, monitor, spec, std
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
-from rdock.linux import process, signals, sockets
+from rdock.linux import idmap, process, signals, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
@@ -133,6 +133,7 @@ class _Session:
         root = os.open(f"/proc/{self.state.pid}/root", O_PATH | os.O_DIRECTORY)
         try:
             user = users.resolve(root, request.user or container.config.user)
+            users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))
         finally:
             os.close(root)
         host = container.host_config

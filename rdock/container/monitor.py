@@ -143,12 +143,14 @@ class _Monitor:
             user = users.resolve(root, container.config.user)
         finally:
             os.close(root)
+        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
+        users.check_mapped(user, uids, gids)
         bundle = spec.build(
             container,
             user=user,
             files=files,
-            uids=idmap.read_map("uid"),
-            gids=idmap.read_map("gid"),
+            uids=uids,
+            gids=gids,
             cgroup_path=self.group.path if self.group else "",
             console_size=self.order.console_size,
         )

@@ -7,6 +7,8 @@ hostile like everything in an image. Ids are limited to 31 bits, so that none wr
 from __future__ import annotations
 
 from rdock.errors import InvalidParameter
+from rdock.linux import idmap
+from rdock.linux.idmap import Mapping
 from rdock.linux.inroot import read_small_file
 from rdock.values import Value
 
@@ -53,6 +55,17 @@ def resolve(root: int, wanted: str, extra_groups: list[str] | tuple[()] = ()) ->
         supplementary += [_field(e[2], e[0]) for e in groups if login in e[3].split(",")]
     supplementary += [_group(groups, g, g) for g in extra_groups]
     return User(uid, gid, list(dict.fromkeys(supplementary)), home, login)
+
+
+def check_mapped(user: User, uids: tuple[Mapping, ...], gids: tuple[Mapping, ...]) -> None:
+    """Raises InvalidParameter for a user whose ids do not exist in the container, as with one id only."""
+    for kind, number, mappings in (("user", user.uid, uids), ("group", user.gid, gids)):
+        if not idmap.contains(mappings, number):
+            count = sum(entry.size for entry in mappings)
+            raise InvalidParameter(
+                f"cannot run as {kind} {number}: containers have {count} id{'s' * (count != 1)} here",
+                hint="rdock doctor tells how to get more",
+            )
 
 
 def _entries(root: int, path: str, fields: int) -> list[list[str]]:

@@ -24,12 +24,17 @@ def remembered(name: str, probe: Callable[[], str], *, anew: bool = False) -> st
     if key in known and not anew:
         return str(known[key])
     answer = probe()
-    try:
-        os.makedirs(paths.cache(), mode=0o700, exist_ok=True)
-        record.write(paths.probes(), {**_read(), key: answer}, durable=False)
-    except (OSError, RdockError):
-        pass
+    _write({**_read(), key: answer})
     return answer
+
+
+def first_time(name: str) -> bool:
+    """Whether this name is new here; for what is to be said once."""
+    known = _read()
+    if name in known:
+        return False
+    _write({**known, name: True})
+    return True
 
 
 def _read() -> record.Json:
@@ -37,3 +42,11 @@ def _read() -> record.Json:
         return record.read(paths.probes()) or {}
     except RdockError:
         return {}
+
+
+def _write(known: record.Json) -> None:
+    try:
+        os.makedirs(paths.cache(), mode=0o700, exist_ok=True)
+        record.write(paths.probes(), known, durable=False)
+    except (OSError, RdockError):
+        pass

@@ -148,7 +148,7 @@ def chosen() -> str:
     """
     forced = config.current().storage_driver
     if forced:
-        why = probe(forced)
+        why = probe(forced) and probe(forced, anew=True)  # what was missing may be there by now
         if why:
             raise Unavailable(f"storage driver {forced} does not work here: {why}", hint=HINTS[forced])
         return forced

@@ -32,3 +32,20 @@ def test_runs_for_a_user_without_subordinate_ids(fresh_rdock: Rdock) -> None:
     result = fresh_rdock("run", "--rm", STARTER, "sh", "-c", "id -u; cat /proc/self/uid_map")
     assert result.code == 0, str(result)
     assert result.out.split()[0] == "0" and result.out.split()[-1] == "1"
+
+
+def test_one_id_is_told_once_and_other_users_are_refused_plainly(fresh_rdock: Rdock) -> None:
+    forced = Rdock(fresh_rdock.home, ["--id-mode", "single"], fresh_rdock.variables)
+    refused = forced("run", "--rm", "--network", "none", "-u", "5", STARTER, "true")
+    assert refused.code == 125
+    assert refused.err.splitlines()[0] == "rdock: cannot run as user 5: containers have 1 id here"
+    # who forces it knows; who has no other is told, the first time
+    assert "note:" not in refused.err
+
+
+@pytest.mark.noids
+def test_a_user_without_ids_is_told_once(fresh_rdock: Rdock) -> None:
+    first = fresh_rdock("run", "--rm", "--network", "none", STARTER, "true")
+    second = fresh_rdock("run", "--rm", "--network", "none", STARTER, "true")
+    assert first.code == second.code == 0
+    assert "one user id only" in first.err and second.err == ""
