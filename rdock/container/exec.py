@@ -13,7 +13,7 @@ from rdock.container import attach, capability_sets, filters, monitor, spec, std
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
-from rdock.linux import idmap, process, signals, sockets
+from rdock.linux import idmap, namespaces, process, signals, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
@@ -107,10 +107,15 @@ class _Session:
 
     def run(self, connection: sockets.socket) -> None:
         request = self.request
+        root = os.open(f"/proc/{self.state.pid}/root", O_PATH | os.O_DIRECTORY)
+        fds = namespaces.open_all(self.state.pid, join.KINDS)
+        if not self.state.process.is_alive():
+            raise NotRunning(self.container.id)  # what was opened may be that of another with its pid
+        what = self._process(root)
         server = stdio.Server(log=None, on_signal=self._kill)
         pipes = stdio.Pipes(request.terminal, request.stdin)
         try:
-            joined = join.start(self.state.pid, self._process(), pipes.theirs, self._filter(), self.state.cgroup)
+            joined = join.start(fds, what, pipes.theirs, self._filter(), self.state.cgroup)
         finally:
             pipes.close_theirs()
         self.child = joined.pid
@@ -127,10 +132,9 @@ class _Session:
     def _kill(self, number: int) -> None:
         os.kill(self.child, number)
 
-    def _process(self) -> dict[str, Any]:
+    def _process(self, root: int) -> dict[str, Any]:
         """The OCI process object: the container's own identity unless the request has another."""
         container, request = self.container, self.request
-        root = os.open(f"/proc/{self.state.pid}/root", O_PATH | os.O_DIRECTORY)
         try:
             user = users.resolve(root, request.user or container.config.user)
             users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))

@@ -33,14 +33,15 @@ class Joined(Value):
     """The pty's master, or -1."""
 
 
-def start(pid: int, what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None, group: str) -> Joined:
-    """Execute `what` (an OCI process object) in the container whose process 1 is `pid`.
+def start(
+    fds: dict[str, int], what: dict[str, Any], stdio: tuple[int, int, int], program: bytes | None, group: str
+) -> Joined:
+    """Execute `what` (an OCI process object) in a running container.
 
-    `group` is the directory of the container's control group, empty if it has none.
-
-    Raises Failed for a step that failed, OSError when the namespaces cannot be entered.
+    `fds` are the namespaces (KINDS) of its process 1, which are closed here; `group` is the directory of
+    its control group, empty if it has none. Raises Failed for a step that failed, OSError when the
+    namespaces cannot be entered.
     """
-    fds = namespaces.open_all(pid, KINDS)
     ours, theirs = Channel.pair()
     go_between = os.fork()
     if go_between == 0:
