@@ -58,7 +58,7 @@ class Home:
         """The processes of this rdock, as `pid command line`.
 
         A process is ours if our directories are named in its environment (rdock and its forks), its command
-        line (slirp4netns, fuse-overlayfs) or its mounts (what runs in a container).
+        line, its open files (fuse-overlayfs) or its mounts (slirp4netns, what runs in a container).
         """
         marks = [os.fsencode(self.root), os.fsencode(self.runtime)]
         found = []
@@ -101,8 +101,20 @@ def _read(path: str) -> bytes:
 def _texts(pid: str) -> Iterator[bytes]:
     yield _read(f"/proc/{pid}/environ")
     yield _read(f"/proc/{pid}/cmdline")
+    yield _descriptors(pid)
     if os.path.exists(f"/proc/{pid}/ns/mnt") and _namespace(pid) != _namespace("self"):
         yield _read(f"/proc/{pid}/mountinfo")
+
+
+def _descriptors(pid: str) -> bytes:
+    """What a process has open, such as the layers under a fuse-overlayfs, which is told of them by descriptor."""
+    found = []
+    try:
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            found.append(os.fsencode(os.readlink(f"/proc/{pid}/fd/{fd}")))
+    except OSError:
+        pass  # it ended meanwhile, or is not ours
+    return b"\n".join(found)
 
 
 def _namespace(pid: str) -> str:

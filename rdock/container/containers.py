@@ -216,6 +216,16 @@ def _is_being_made(link: str) -> bool:
     return not free
 
 
+def drop_names(container_id: str) -> None:
+    """Free whatever name stands for a container that is no more."""
+    try:
+        names = os.listdir(paths.names())
+    except OSError:
+        return
+    for name in names:
+        drop_name(name, container_id)
+
+
 def drop_name(name: str, container_id: str) -> None:
     link = os.path.join(paths.names(), name)
     try:

@@ -230,12 +230,13 @@ def remove(container: Container, *, force: bool = False) -> None:
             )
         stop(container, 0, signals.SIGKILL)
     try:
-        os.makedirs(paths.container_runtime(container.id), mode=0o700, exist_ok=True)
-        with containers.run_lock(container.id):
-            if os.path.isdir(container.directory):
-                removal.remove_files(container)
-            removal.remove_bundle(container.id)
-    except FileNotFoundError:
-        pass  # its own monitor has removed it meanwhile
+        while os.path.isdir(container.directory):
+            try:
+                os.makedirs(paths.container_runtime(container.id), mode=0o700, exist_ok=True)
+                with containers.run_lock(container.id):
+                    removal.remove_files(container)
+                    removal.remove_bundle(container.id)
+            except FileNotFoundError:
+                continue  # the run directory went away with who held its lock
     except OSError as e:
         raise system_failure(f"cannot remove container {container.name}", e) from e

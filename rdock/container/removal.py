@@ -13,8 +13,7 @@ from rdock import paths
 from rdock.container import containers
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
-from rdock.linux import process, signals
-from rdock.linux.cgroup import Cgroup
+from rdock.linux import cgroup, process, signals
 from rdock.linux.tree import remove_path
 from rdock.state import timestamp
 from rdock.storage import staging
@@ -36,7 +35,7 @@ def remove_bundle(container_id: str) -> None:
     """Remove the run directory, with its lock: out of sight in one step, then for good."""
     try:
         os.makedirs(paths.removed(), mode=0o700, exist_ok=True)
-        gone = os.path.join(paths.removed(), container_id)
+        gone = os.path.join(paths.removed(), f"{container_id}.{os.getpid()}")
         os.rename(paths.container_runtime(container_id), gone)
         remove_path(gone)
     except OSError:
@@ -100,9 +99,14 @@ def _finish_journal(path: str) -> bool:
 
 def finish(container_id: str) -> None:
     """Bring a container whose monitor was killed to its end, under its run lock."""
+    # Found by its name: the record that tells of it may not have been written yet, or be gone already.
+    group = cgroup.find(f"rdock-{container_id}")
     try:
         container = containers.load(container_id)
     except NoSuchContainer:
+        containers.drop_names(container_id)
+        if group:
+            group.end()
         return
     state = container.state()
     if not state.finished:
@@ -113,12 +117,14 @@ def finish(container_id: str) -> None:
             process.wait_exit(pidfd, 10)
             os.close(pidfd)
         if state.cgroup:
-            Cgroup(state.cgroup).end()
+            cgroup.Cgroup(state.cgroup).end()
         if state.monitor_pid:
             ended = state._replace(
                 pid=0, pid_start=0, finished=True, exit_code=137, finished_at=timestamp.now(),
                 error="the container's monitor was killed",
             )  # fmt: skip
             container.write_state(ended, durable=True)
+    if group:
+        group.end()
     if container.host_config.auto_remove:
         remove_files(container)

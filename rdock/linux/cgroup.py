@@ -85,6 +85,12 @@ def make(name: str) -> Cgroup | None:
     return None
 
 
+def find(name: str) -> Cgroup | None:
+    """The group of this name that `make` has made, if it is still there."""
+    paths = (os.path.join(candidate, name) for candidate in _candidates())
+    return next((Cgroup(path) for path in paths if os.path.isdir(path)), None)
+
+
 def own_path(process: str = "self", proc: str = "/proc") -> str | None:
     """The path of a process's group within the hierarchy, as its cgroup namespace shows it."""
     for line in _read(f"{proc}/{process}/cgroup").splitlines():

@@ -49,7 +49,14 @@ def listing(directory: Path) -> set[str]:
 
 
 def store(program: Rdock) -> set[str]:
-    """What is in the store: the containers, names, layers, images and half-made things."""
+    """What is in the store: the containers, names, layers, images and half-made things.
+
+    The files of a container that is gone may take a moment to be deleted; after that they count.
+    """
+    staging = program.home.data / "staging"
+    deadline = time.monotonic() + 5
+    while staging.is_dir() and os.listdir(staging) and time.monotonic() < deadline:
+        time.sleep(0.02)
     return {
         path
         for part in ("containers", "layers", "images", "staging")

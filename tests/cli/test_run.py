@@ -76,8 +76,8 @@ def test_rm_leaves_nothing(rdock: Rdock) -> None:
         assert shell(rdock, f"exit {code}", "--name", "shortlived").code == code
     assert run(rdock, "--name", "shortlived", STARTER, "/nonexistent").code == 127
     assert records(rdock) == before
-    assert os.listdir(rdock.home.data / "containers" / ".names") == []
-    assert os.listdir(rdock.home.runtime / "rdock" / "containers") == []
+    assert not [name for name in os.listdir(rdock.home.data / "containers" / ".names") if name != ".lock"]
+    wait_for(lambda: os.listdir(rdock.home.runtime / "rdock" / "containers") == [], "the run directories are gone")
 
 
 def test_background_processes_end_with_process_1(rdock: Rdock, runtime: str, tmp_path: Path) -> None:
