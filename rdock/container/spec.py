@@ -165,8 +165,9 @@ def _mounts(
         # sysfs shows a network namespace, and may be mounted only by who owns that.
         sys = _mount("/sys", "bind", "/sys", ["rbind", "nosuid", "noexec", "nodev", *read_only])
         # The host's groups come with its /sys, and those of the user's session are writable for it (CVE-2023-25809).
+        # They are covered, by the container's own if it has one, which could not be mounted right on top of them.
         covered = ["nosuid", "noexec", "nodev", "ro", "mode=755", "size=4k"]
-        groups = groups or [_mount("/sys/fs/cgroup", "tmpfs", "tmpfs", covered)]
+        groups.insert(0, _mount("/sys/fs/cgroup", "tmpfs", "tmpfs", covered))
     else:
         sys = _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *read_only])
     # To a tmpfs no bytes mean no limit; to Docker, its default.
