@@ -103,7 +103,7 @@ def _is_domain(text: str) -> bool:
         return False
     if host.startswith("[") and host.endswith("]"):
         return len(host) > 2 and all(character in "0123456789abcdefABCDEF:" for character in host[1:-1])
-    return all(part and _LETTERS >= set(part) - {"-"} and part[0] != "-" != part[-1] for part in host.split("."))
+    return all(part and set(part) - {"-"} <= _LETTERS and part[0] != "-" != part[-1] for part in host.split("."))
 
 
 def is_tag(text: str) -> bool:

@@ -56,7 +56,7 @@ def test_load_from_a_pipe_and_import(fresh_rdock: Rdock, tmp_path: Path) -> None
     rdock = fresh_rdock
     tree = tmp_path / "tree.tar"
     tree.write_bytes(directory(b"./") + file(b"./hello", b"x" * 2_000_000, uid=7) + end())
-    said = rdock.ok("import", "-c", "CMD [\"/hello\"]", "-m", "mine", str(tree), "tree:v1")
+    said = rdock.ok("import", "-c", 'CMD ["/hello"]', "-m", "mine", str(tree), "tree:v1")
     assert re.fullmatch(r"sha256:[0-9a-f]{64}", said)
     assert rdock.ok("inspect", "-f", "{{json .Config.Cmd}} {{.Comment}}", "tree:v1") == '["/hello"] mine'
     assert rdock.ok("images", "--format", "{{.Size}}") == "2MB"

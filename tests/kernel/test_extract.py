@@ -488,8 +488,5 @@ def _like_gnu_tar(base: str, tree: str) -> None:
     assert [path for path in found if found[path] != wanted[path]] == []
 
 
-def test_debian_tree_is_unpacked_as_gnu_tar_does(
-    in_namespace: InNamespace, place: Path, debian_tree: Path
-) -> None:
+def test_debian_tree_is_unpacked_as_gnu_tar_does(in_namespace: InNamespace, place: Path, debian_tree: Path) -> None:
     in_namespace(_like_gnu_tar, str(place), str(debian_tree))
-

@@ -75,9 +75,7 @@ def names_by_action(profile: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def test_no_name_is_in_the_table_twice() -> None:
-    every = [
-        name for rule in seccomp_default.profile([])["syscalls"] if "args" not in rule for name in rule["names"]
-    ]
+    every = [name for rule in seccomp_default.profile([])["syscalls"] if "args" not in rule for name in rule["names"]]
     assert sorted(every) == sorted(set(every))
 
 
