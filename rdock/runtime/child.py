@@ -38,12 +38,18 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     what = spec["process"]
     linux = spec["linux"]
     kinds = {namespace["type"] for namespace in linux["namespaces"] if not namespace.get("path")}
-    last_step = identity.prepare_last_step()
     root = -1
+    last_step: identity.LastStep
+
+    def keep_last_step() -> None:
+        nonlocal last_step
+        last_step = identity.prepare_last_step()
 
     # What the parent has to do first: id maps and cgroup.
     yield "await maps", lambda: channel.expect("maps")
     yield "become root", lambda: _become_root(kinds)
+    # Not before there are maps: until then no file seems to belong to anybody in here.
+    yield "prepare last step", keep_last_step
     yield "new session", os.setsid
     yield "reset signals", signals.reset
     yield "oom score", lambda: _set_oom_score(what)

@@ -132,7 +132,7 @@ def caller(rdock: Rdock, *arguments: str) -> subprocess.CompletedProcess[str]:
 
     return subprocess.run(
         rdock.argv(*arguments), env=rdock.environment(PLANTED), preexec_fn=surroundings, close_fds=False,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
 
@@ -214,8 +214,8 @@ def test_limits_and_oom_score_are_the_callers_at_most(rdock: Rdock, runtime: str
 def test_mounts_and_masks(rdock: Rdock, runtime: str) -> None:
     script = r"""
         cut -d' ' -f2,3 /proc/mounts
-        for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/irq/default_smp_affinity /sys/kernel/uevent_helper \
-                /proc/sys/vm/drop_caches /proc/bus/pci /sys/fs/cgroup/cgroup.procs; do
+        for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/irq/default_smp_affinity \
+                /sys/kernel/uevent_helper /proc/sys/vm/drop_caches /proc/bus/pci /sys/fs/cgroup/cgroup.procs; do
             [ ! -e $f ] || (echo 1 >$f) 2>/dev/null && [ -e $f ] && echo wrote $f
         done
         for f in /proc/kcore /proc/keys /proc/timer_list /proc/interrupts /proc/sched_debug; do

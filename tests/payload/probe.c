@@ -2,7 +2,8 @@
  *
  *     probe show FILE...      prints the files
  *     probe loaded            prints "loaded" (to be executed in the strangest ways)
- *     probe write FILE        opens FILE for writing and prints the errno, 0 if that went well
+ *     probe write FILE        opens FILE for writing and prints the errno, 0 if that went well; then the same
+ *                             of access(2), which does not mind that FILE is being executed
  *     probe hunt SECONDS      watches /proc for new processes, opens whatever their links lead to, and
  *                             prints each thing found that is not of the container; at the end how many it saw
  */
@@ -47,6 +48,9 @@ static void look(const char *pid, const char *name, dev_t own)
 	if (length < 0)
 		return;
 	target[length] = 0;
+	/* The sealed last step, see packaging/init/init.c. */
+	if (!strncmp(target, "/memfd:exec ", 12))
+		return;
 	fd = open(path, O_PATH);
 	if (fd < 0)
 		return;
@@ -115,11 +119,14 @@ int main(int count, char **arguments)
 		return show(arguments + 2);
 	if (count > 3 && !strcmp(arguments[1], "hunt"))
 		return hunt(atoi(arguments[2]), arguments[3]);
-	if (count > 2 && !strcmp(arguments[1], "write")) {
-		int fd = open(arguments[2], O_WRONLY);
-		printf("%d\n", fd < 0 ? errno : 0);
-		return 0;
-	}
+	/* Not always the first word: an interpreter gets the script's name before it. */
+	for (int i = 1; i + 1 < count; i++)
+		if (!strcmp(arguments[i], "write")) {
+			int fd = open(arguments[i + 1], O_WRONLY);
+			printf("%d", fd < 0 ? errno : 0);
+			printf(" %d\n", access(arguments[i + 1], W_OK) ? errno : 0);
+			return 0;
+		}
 	printf("loaded\n");
 	return 0;
 }
