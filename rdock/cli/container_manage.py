@@ -7,7 +7,7 @@ import sys
 from rdock.cli.usage import Options
 from rdock.container import containers, lifecycle
 from rdock.container.containers import Container
-from rdock.errors import InvalidParameter, NoSuchContainer, RdockError
+from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, RdockError
 from rdock.linux import signals
 
 TYPE_CHECKING = False
@@ -98,7 +98,7 @@ def rm(options: Options) -> int:
     def one(container: Container) -> None:
         lifecycle.remove(container, force=force)
 
-    return _each(options.arguments, one, missing_is_fine=force)
+    return _each(options.arguments, one, missing_is_fine=force, if_damaged=lifecycle.remove_damaged if force else None)
 
 
 def _signal(text: str | None) -> int | None:
@@ -110,12 +110,27 @@ def _signal(text: str | None) -> int | None:
         raise InvalidParameter(f"invalid signal: {text}") from None
 
 
-def _each(references: list[str], action: Callable[[Container], str | None], *, missing_is_fine: bool = False) -> int:
-    """Do something to each container named: prints its answer or its name; 1 if one of them failed."""
+def _each(
+    references: list[str],
+    action: Callable[[Container], str | None],
+    *,
+    missing_is_fine: bool = False,
+    if_damaged: Callable[[str], str | None] | None = None,
+) -> int:
+    """Do something to each container named: prints its answer or its name; 1 if one of them failed.
+
+    `if_damaged` is what to do, by id, with one whose record cannot be read.
+    """
     code = 0
     for reference in references:
         try:
-            answer = action(containers.lookup(reference))
+            container_id = containers.resolve(reference)
+            try:
+                answer = action(containers.load(container_id))
+            except DataLoss:
+                if if_damaged is None:
+                    raise
+                answer = if_damaged(container_id)
             sys.stdout.write((reference if answer is None else answer) + "\n")
             sys.stdout.flush()
         except RdockError as e:

@@ -6,7 +6,7 @@ import os
 import sys
 
 from rdock.cli.usage import Options
-from rdock.container import attach, capability_sets, lifecycle, request
+from rdock.container import attach, capability_sets, containers, lifecycle, request
 from rdock.container.attach import Attached
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
 from rdock.errors import InvalidParameter, SystemFailure
@@ -60,6 +60,8 @@ def run(options: Options) -> int:
         raise InvalidParameter("the input device is not a TTY")
     name, *words = options.arguments
     config, host = _config(options, words), _host_config(options)
+    if options.given("--name"):
+        containers.check_name(options.text("--name") or "")
     image = starter.find(name, options.text("--pull") or "missing")
     config = request.merge(config, image.config, given_command=bool(words))
     if not detach:

@@ -10,7 +10,7 @@ from rdock.cli import output
 from rdock.cli.usage import Options
 from rdock.container import containers, inspect, logs
 from rdock.container.containers import Container, State
-from rdock.errors import InvalidParameter, NoSuchContainer, NoSuchImage, NoSuchObject, NotFound
+from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, NoSuchImage, NoSuchObject, NotFound
 from rdock.image import describe, images
 from rdock.state import timestamp
 
@@ -45,12 +45,16 @@ def ps(options: Options) -> int:
     last = 1 if options.flag("--latest") else options.number("--last")
     whole = options.flag("--no-trunc")
     rows = []
-    for container in containers.all_containers()[:last]:
+    damaged: list[DataLoss] = []
+    for container in containers.all_containers(damaged)[:last]:
         state = container.state()
         if state.is_running or options.flag("--all") or last is not None:
             rows.append(_row(container, state, whole=whole))
     output.show(rows, _PS_COLUMNS, options, quiet_key="ID")
-    return 0
+    sys.stdout.flush()
+    for error in damaged:
+        sys.stderr.write(f"rdock: {error.message}\n{error.hint}\n")
+    return 1 if damaged else 0
 
 
 def _row(container: Container, state: State, *, whole: bool) -> dict[str, Any]:

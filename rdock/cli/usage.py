@@ -51,9 +51,11 @@ class Options:
     """The options and arguments of one invocation."""
 
     def __init__(self, grammar: Grammar, found: dict[str, list[str]], arguments: list[str]) -> None:
-        self._known = {option.long for option in grammar.options}
+        self._known = {option.long: option for option in grammar.options}
         self._found = found
         self.arguments = arguments
+        self.hint = ""
+        """What the user is told after a complaint about a value."""
 
     def flag(self, name: str) -> bool:
         """A switch: the last of its occurrences counts."""
@@ -82,9 +84,16 @@ class Options:
         try:
             return int(text, 0)
         except ValueError:
+            shown = _shown(self._known[name])
             raise UsageError(
-                f'invalid argument "{text}" for "{name}" flag: strconv.ParseInt: parsing "{text}": invalid syntax'
+                f'invalid argument "{text}" for "{shown}" flag: strconv.ParseInt: parsing "{text}": invalid syntax',
+                self.hint,
             ) from None
+
+
+def _shown(option: Option) -> str:
+    """An option as pflag names it in its complaints: `-n, --last`."""
+    return f"{option.short}, {option.long}" if option.short else option.long
 
 
 def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
@@ -93,13 +102,16 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
     Raises UsageError in Docker's words.
     """
     grammar = grammar_of(text)
+    hint = f"\n{usage_line(text)}\n\nRun 'rdock {command} --help' for more information".replace("  --", " --")
     try:
         found = _match(grammar, list(words))
+        if found is not None:
+            found.hint = hint
         if found is not None and command:  # without a command the caller has a page to show
             _check_count(grammar, command, found.arguments)
         return found
     except UsageError as e:
-        e.hint = f"\n{usage_line(text)}\n\nRun 'rdock {command} --help' for more information".replace("  --", " --")
+        e.hint = hint
         raise
 
 
@@ -157,9 +169,9 @@ def _take(
     if option.kind == "bool":
         value = value if has_value else "true"
         if value.lower() not in _BOOLEANS:
-            name = f"{option.short}, {option.long}" if option.short else option.long
+            shown = _shown(option)
             raise UsageError(
-                f'invalid argument "{value}" for "{name}" flag: strconv.ParseBool: parsing "{value}": invalid syntax'
+                f'invalid argument "{value}" for "{shown}" flag: strconv.ParseBool: parsing "{value}": invalid syntax'
             )
     elif not has_value:
         if not words:

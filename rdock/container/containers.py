@@ -10,7 +10,7 @@ import os
 
 from rdock import paths
 from rdock.container.config import Config, HostConfig
-from rdock.errors import Conflict, InvalidParameter, NoSuchContainer
+from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchContainer
 from rdock.linux.process import Identity
 from rdock.state import record
 from rdock.state.record import Lock
@@ -99,8 +99,12 @@ class Container(Value):
         return os.path.join(self.bundle, "merged")
 
     def state(self) -> State:
-        found = record.read(os.path.join(self.directory, "state.json"))
-        return record.from_json(State, found) if found else State()
+        """What the last monitor wrote; if that cannot be read, a state that says so and lets it be removed."""
+        try:
+            found = record.read(os.path.join(self.directory, "state.json"))
+            return record.from_json(State, found) if found else State()
+        except DataLoss as e:
+            return State(finished=True, error=e.message)
 
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
@@ -116,13 +120,21 @@ def save(container: Container, directory: str) -> None:
 
 
 def load(container_id: str) -> Container:
-    """The container with this full id. Raises NoSuchContainer."""
-    found = record.read(os.path.join(paths.container(container_id), "container.json"))
+    """The container with this full id. Raises NoSuchContainer, and DataLoss if its record is damaged."""
+    path = os.path.join(paths.container(container_id), "container.json")
+    hint = f"rdock rm -f {container_id[:12]} removes what is left of it"
+    try:
+        found = record.read(path)
+    except DataLoss as e:
+        raise DataLoss(e.message, hint) from e
     if found is None:
         raise NoSuchContainer(container_id)
-    found["Config"] = record.from_json(Config, found["Config"])
-    found["HostConfig"] = record.from_json(HostConfig, found["HostConfig"])
-    return record.from_json(Container, found)
+    try:
+        found["Config"] = record.from_json(Config, found["Config"])
+        found["HostConfig"] = record.from_json(HostConfig, found["HostConfig"])
+        return record.from_json(Container, found)
+    except (DataLoss, KeyError, AttributeError) as e:
+        raise DataLoss(f"cannot read {path}: it is incomplete", hint) from e
 
 
 def ids() -> list[str]:
@@ -133,35 +145,46 @@ def ids() -> list[str]:
         return []
 
 
-def all_containers() -> list[Container]:
-    """Every container, newest first; one that is removed meanwhile is left out."""
+def all_containers(damaged: list[DataLoss] | None = None) -> list[Container]:
+    """Every container, newest first; one that is removed meanwhile is left out.
+
+    One whose record is damaged, too; what is wrong with it goes to `damaged`.
+    """
     found = []
     for container_id in ids():
         try:
             found.append(load(container_id))
         except NoSuchContainer:
             continue
+        except DataLoss as e:
+            if damaged is not None:
+                damaged.append(e)
     return sorted(found, key=lambda container: container.created, reverse=True)
 
 
 def lookup(reference: str) -> Container:
     """A container by full id, name, or the beginning of its id.
 
-    Raises NoSuchContainer; InvalidParameter when several ids begin so.
+    Raises NoSuchContainer; InvalidParameter when several ids begin so; DataLoss.
     """
+    return load(resolve(reference))
+
+
+def resolve(reference: str) -> str:
+    """The id behind what `lookup` takes."""
     if not reference or "/" in reference.lstrip("/") or reference.startswith("."):
         raise NoSuchContainer(reference)
     if len(reference) == ID_LENGTH and os.path.isdir(paths.container(reference)):
-        return load(reference)
+        return reference
     named = _named(reference.lstrip("/"))
     if named is not None:
-        return load(named)
+        return named
     matches = [container_id for container_id in ids() if container_id.startswith(reference)]
     if len(matches) > 1:
         raise InvalidParameter(f"multiple IDs found with provided prefix: {reference}")
     if not matches:
         raise NoSuchContainer(reference)
-    return load(matches[0])
+    return matches[0]
 
 
 # -- names ---------------------------------------------------------------------------------------

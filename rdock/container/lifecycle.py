@@ -240,3 +240,20 @@ def remove(container: Container, *, force: bool = False) -> None:
                 continue  # the run directory went away with who held its lock
     except OSError as e:
         raise system_failure(f"cannot remove container {container.name}", e) from e
+
+
+def remove_damaged(container_id: str) -> None:
+    """Remove a container whose record cannot be read. Raises Conflict if a process is at work there."""
+    try:
+        os.makedirs(paths.container_runtime(container_id), mode=0o700, exist_ok=True)
+        lock = containers.run_lock(container_id)
+        if not lock.acquire(wait=False):
+            raise Conflict(f"cannot remove container {container_id}: it is in use, and its record cannot be read")
+        try:
+            staging.discard(paths.container(container_id))
+            containers.drop_names(container_id)
+            removal.remove_bundle(container_id)
+        finally:
+            lock.release()
+    except OSError as e:
+        raise system_failure(f"cannot remove container {container_id}", e) from e

@@ -18,7 +18,7 @@ import pwd
 import time
 
 from rdock import launch, paths
-from rdock.errors import SystemFailure, Unavailable, reason
+from rdock.errors import DataLoss, SystemFailure, Unavailable, reason
 from rdock.linux import capabilities, idmap, namespaces, process, signals
 from rdock.linux import mount as m
 from rdock.linux.idmap import IdMap
@@ -92,8 +92,17 @@ def enter(mode: str, linger: float) -> Entered:
     return _entered
 
 
+def _recorded(path: str) -> dict[str, Any] | None:
+    """The record of a holder. A damaged one is as good as none: it is made anew."""
+    try:
+        found = record.read(path)
+    except DataLoss:
+        return None
+    return found if found and {"pid", "start", "boot", "mode", "userns"} <= found.keys() else None
+
+
 def _living(path: str) -> dict[str, Any] | None:
-    found = record.read(path)
+    found = _recorded(path)
     if found and process.Identity(found["pid"], found["start"], found["boot"]).is_alive():
         return found
     return None
@@ -101,7 +110,7 @@ def _living(path: str) -> dict[str, Any] | None:
 
 def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[str, Any]:
     """Start a holder, give it its id maps, and record it."""
-    old = record.read(record_path)
+    old = _recorded(record_path)
     survivor = _survivor(old) if old else None
     plan = None if survivor else id_map(mode)
     to_holder, from_holder = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)

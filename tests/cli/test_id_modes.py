@@ -139,7 +139,7 @@ def test_settings(own_rdock: Rdock) -> None:
         ('{"holder-linger": "1"}', "holder-linger: not a number"),
         ('{"holder-linger": 60}', "not between 0 and 10"),
         ('{"holder-linger": NaN}', "config.json"),
-        ('{"runtime": "nosuch"}', "nosuch"),
+        ('{"runtime": "nosuch", "holder-linger": 0}', "nosuch"),
     ],
 )
 def test_settings_that_are_wrong(own_rdock: Rdock, text: str, said: str) -> None:

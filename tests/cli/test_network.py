@@ -28,7 +28,6 @@ while True:
     data, sender = s.recvfrom(65536)
     s.sendto(data[::-1], sender)
 """
-HOST_CGROUP = pytest.mark.xfail(reason="cgroup2 cannot be mounted over the cgroup2 that comes with the host's /sys")
 WEB = "echo page >/index.html; exec httpd -f -h / -p 80"
 
 
@@ -100,7 +99,6 @@ def test_none_has_loopback_only(rdock: Rdock, runtime: str) -> None:
     assert result.code != 0
 
 
-@HOST_CGROUP
 def test_host_is_the_hosts(rdock: Rdock, runtime: str) -> None:
     with server("127.0.0.1") as port:
         result = rdock(
@@ -271,7 +269,6 @@ def test_privileged_port(rdock: Rdock) -> None:
     assert f"port {first - 1}" in result.err and f"ip_unprivileged_port_start={first - 1}" in result.err
 
 
-@HOST_CGROUP
 def test_publish_without_a_private_network(rdock: Rdock) -> None:
     """Docker ignores -p there, and so it is no failure."""
     for network in ("none", "host"):
