@@ -42,19 +42,30 @@ def runtime() -> str:
     """The private directory for sockets and mount points, gone at reboot.
 
     Below XDG_RUNTIME_DIR if that is ours; else below /run/user/UID; else, as under cron, su or in CI,
-    a 0700 directory keyed by uid in /tmp. The directory of another user is never used.
+    a 0700 directory keyed by uid in /tmp. The directory of another user is never used. While something
+    runs, the one it was started in is kept to, though another has come with a login meanwhile.
     """
     value = _home.get("runtime")
     if value is None:
         uid = os.getuid()
-        for base in (os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
-            if base.startswith("/") and _is_private(base, uid):
-                value = os.path.join(base, "rdock")
-                break
-        else:
-            value = f"/tmp/rdock-{uid}"
-        _home["runtime"] = value
+        bases = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"]
+        found = [os.path.join(base, "rdock") for base in bases if base.startswith("/") and _is_private(base, uid)]
+        value = _home["runtime"] = _runtime_in_use() or [*found, f"/tmp/rdock-{uid}"][0]
     return value
+
+
+def runtime_note() -> str:
+    """A file with the name of the runtime directory that was used last."""
+    return os.path.join(data(), "runtime")
+
+
+def _runtime_in_use() -> str:
+    try:
+        with open(runtime_note(), encoding="utf-8", errors="surrogateescape") as file:
+            last = file.read(4096)
+        return last if os.listdir(os.path.join(last, "containers")) else ""
+    except OSError:
+        return ""
 
 
 def settle() -> None:

@@ -13,6 +13,7 @@ import sys
 from rdock import __version__, config, launch, paths
 from rdock.cli import usage
 from rdock.errors import RdockError, UsageError, reason
+from rdock.linux import process
 from rdock.runtime import rootless
 from rdock.values import Value
 
@@ -95,6 +96,8 @@ Global Options:
 
 def main(words: Sequence[str]) -> int:
     """Run one command line; the exit code."""
+    os.umask(0o022)  # files made for containers are for their users, whatever the caller keeps private
+    process.close_on_exec_all()
     try:
         code = _run(list(words))
         sys.stdout.flush()
@@ -117,7 +120,10 @@ def main(words: Sequence[str]) -> int:
 def complain(error: RdockError, code: int) -> int:
     """One line of what went wrong, a second one with the fix."""
     lines = [f"rdock: {error.message}"] + ([error.hint] if error.hint else [])
-    sys.stdout.flush()
+    try:
+        sys.stdout.flush()
+    except OSError:
+        pass  # it is what went wrong
     os.write(2, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     return code
 

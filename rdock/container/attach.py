@@ -90,11 +90,12 @@ def relay(connection: sockets.socket, attached: Attached) -> dict[str, Any] | No
     old_wakeup = signals.set_wakeup_fd(poke, warn_on_full_buffer=False)
     signals.pthread_sigmask(signals.SIG_UNBLOCK, _PASSED_ON)
     settings = None
+    client = _Relay(connection, attached, wake)
     try:
         if attached.terminal and attached.stdin and os.isatty(0):
             settings = tty.make_raw(0)
-            _send_size(connection)
-        return _Relay(connection, attached, wake).run()
+            client.send_size()
+        return client.run()
     finally:
         if settings is not None:
             tty.restore(0, settings)
@@ -109,21 +110,33 @@ class _Relay:
     def __init__(self, connection: sockets.socket, attached: Attached, wake: int) -> None:
         self.connection, self.attached, self.wake = connection, attached, wake
         self.reads_stdin = attached.stdin
+        # What the monitor has not taken yet. Sending must not block: the monitor may be waiting for us to
+        # read, as with a filter that prints more than it is given.
+        self.waiting: list[bytes] = []
 
     def run(self) -> dict[str, Any] | None:
-        poll = select.poll()
-        poll.register(self.connection, select.POLLIN)
-        poll.register(self.wake, select.POLLIN)
-        if self.reads_stdin:
-            poll.register(0, select.POLLIN)
+        own = self.connection.fileno()
+        self.connection.setblocking(False)
         while True:
-            for fd, _ in poll.poll():
+            poll = select.poll()
+            poll.register(own, select.POLLIN | (select.POLLOUT if self.waiting else 0))
+            poll.register(self.wake, select.POLLIN)
+            if self.reads_stdin and not self.waiting:
+                poll.register(0, select.POLLIN)
+            for fd, event in poll.poll():
                 if fd == self.wake:
                     self._pass_signals_on()
-                elif fd == 0 and not self._send_input():
-                    poll.unregister(0)
-                elif fd == self.connection.fileno():
-                    packet = self.connection.recv(65536)
+                elif fd == 0:
+                    self.reads_stdin = self._send_input()
+                elif fd == own:
+                    if event & select.POLLOUT:
+                        self._flush()
+                    if not event & ~select.POLLOUT:
+                        continue
+                    try:
+                        packet = self.connection.recv(65536)
+                    except BlockingIOError:
+                        continue
                     if not packet:
                         return None
                     if packet[:1] == b"x":
@@ -133,10 +146,16 @@ class _Relay:
 
     def _output(self, packet: bytes) -> None:
         kind = packet[:1]
-        if kind == b"o" and self.attached.stdout:
-            _write_all(1, packet[1:])
-        elif kind == b"e" and self.attached.stderr:
-            _write_all(2, packet[1:])
+        wanted, fd = (self.attached.stdout, 1) if kind == b"o" else (self.attached.stderr, 2)
+        if kind not in (b"o", b"e") or not wanted:
+            return
+        try:
+            _write_all(fd, packet[1:])
+        except BrokenPipeError:
+            # As a program that writes to a closed pipe, and as Docker's client. Where no log wants the
+            # rest, the container's program is let know, and will mostly end as well.
+            self._send(b"p" + kind)
+            raise
 
     def _send_input(self) -> bool:
         """Pass one piece of input on; False at its end."""
@@ -156,27 +175,34 @@ class _Relay:
             return
         for number in numbers:
             if number == signals.SIGWINCH:
-                _send_size(self.connection)
+                self.send_size()
             else:
                 self._send(b"k%d" % number)
 
-    def _send(self, packet: bytes) -> None:
+    def send_size(self) -> None:
         try:
-            self.connection.send(packet)
+            rows, columns = tty.window_size(0)
         except OSError:
-            pass  # the end of the connection is met when reading
+            return
+        self._send(b"w" + jsontext.render({"rows": rows, "columns": columns}).encode())
 
+    def _send(self, packet: bytes) -> None:
+        self.waiting.append(packet)
+        self._flush()
 
-def _send_size(connection: sockets.socket) -> None:
-    try:
-        rows, columns = tty.window_size(0)
-        connection.send(b"w" + jsontext.render({"rows": rows, "columns": columns}).encode())
-    except OSError:
-        pass
+    def _flush(self) -> None:
+        while self.waiting:
+            try:
+                self.connection.send(self.waiting[0])
+            except BlockingIOError:
+                return
+            except OSError:
+                pass  # the end of the connection is met when reading
+            del self.waiting[0]
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    """Write to one of the caller's streams; one that nobody reads any more is ignored, as Docker does."""
+    """Write to one of the caller's streams. Raises OSError, BrokenPipeError when nobody reads it any more."""
     view = memoryview(data)
     while view:
         try:
@@ -185,5 +211,3 @@ def _write_all(fd: int, data: bytes) -> None:
             poll = select.poll()
             poll.register(fd, select.POLLOUT)
             poll.poll()
-        except OSError:
-            return

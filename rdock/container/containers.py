@@ -102,9 +102,13 @@ class Container(Value):
         """What the last monitor wrote; if that cannot be read, a state that says so and lets it be removed."""
         try:
             found = record.read(os.path.join(self.directory, "state.json"))
-            return record.from_json(State, found) if found else State()
+            state = record.from_json(State, found) if found else State()
         except DataLoss as e:
             return State(finished=True, error=e.message)
+        if state.status == "exited" and not state.finished:
+            # It was killed with its monitor, by hand or by a reboot; nobody saw how it ended.
+            return state._replace(exit_code=137, error="the container's monitor was killed")
+        return state
 
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)

@@ -37,10 +37,11 @@ class Finding(Value):
 
 def examine() -> list[Finding]:
     """Try everything that rdock can use. Enters the user's namespaces if that is possible."""
+    sysctls = _sysctls()  # before the namespaces are entered: there the host's groups have other numbers
     findings = [_namespaces()]
     if findings[0].status != MISSING:
         findings += [_ids(), *_storage()]
-    return [*findings, _network(), _seccomp(), _cgroups(), _runtime_directory(), *_sysctls(), *_runtimes()]
+    return [*findings, _network(), _seccomp(), _cgroups(), _runtime_directory(), *sysctls, *_runtimes()]
 
 
 def _namespaces() -> Finding:
@@ -66,8 +67,13 @@ def _ids() -> Finding:
 
 def ids_fix(uid: int) -> str:
     """The line that gives a user more ids."""
-    missing = not (launch.find_program("newuidmap") and launch.find_program("newgidmap"))
-    return ("sudo apt-get install uidmap && " if missing else "") + rootless.hint_for_ids(rootless.login_name(uid))
+    name = rootless.login_name(uid)
+    lines = []
+    if not (launch.find_program("newuidmap") and launch.find_program("newgidmap")):
+        lines.append("sudo apt-get install uidmap")
+    if not all(idmap.read_ranges(path, name, uid) for path in (idmap.SUBUID, idmap.SUBGID)):
+        lines.append(rootless.hint_for_ids(name))
+    return " && ".join(lines) or "use --id-mode auto"
 
 
 def _storage() -> list[Finding]:
@@ -125,17 +131,10 @@ def _sysctls() -> list[Finding]:
     groups = _numbers("/proc/sys/net/ipv4/ping_group_range")
     ping = Finding("ping", OK, "containers can ping the world")
     # slirp4netns sends echo requests by a socket that the host allows to groups in this range.
-    if groups and not groups[0] <= _own_group() <= groups[-1]:
+    if groups and not groups[0] <= os.getgid() <= groups[-1]:
         fix = 'sudo sysctl -w net.ipv4.ping_group_range="0 2147483647"'
         ping = Finding("ping", LIMITED, "containers can ping only themselves", fix)
     return [ports, ping]
-
-
-def _own_group() -> int:
-    try:
-        return rootless.entered().gid
-    except AssertionError:
-        return os.getgid()
 
 
 def _numbers(path: str) -> list[int]:

@@ -13,7 +13,7 @@ from rdock.container import attach, capability_sets, filters, monitor, spec, std
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
-from rdock.linux import idmap, namespaces, process, signals, sockets
+from rdock.linux import idmap, namespaces, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
@@ -71,12 +71,7 @@ def _run(
 ) -> NoReturn:
     """The session's monitor."""
     try:
-        os.setsid()
-        process.set_name("rdock-exec")
-        signals.reset()
-        for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
-            signals.signal(number, signals.SIG_IGN)
-        monitor.let_go_of_the_terminal()
+        monitor.leave_the_caller("rdock-exec", {connection.fileno()})
         _Session(container, state, request, console_size).run(connection)
     except BaseException as e:
         launch.debug(f"exec: {type(e).__name__}: {e}")
@@ -112,7 +107,7 @@ class _Session:
         if not self.state.process.is_alive():
             raise NotRunning(self.container.id)  # what was opened may be that of another with its pid
         what = self._process(root)
-        server = stdio.Server(log=None, on_signal=self._kill)
+        server = stdio.Server(log=None, on_signal=self._kill, kept=False, stdin_once=request.stdin)
         pipes = stdio.Pipes(request.terminal, request.stdin)
         try:
             joined = join.start(fds, what, pipes.theirs, self._filter(), self.state.cgroup)
@@ -127,7 +122,8 @@ class _Session:
         server.broadcast(b"s")
         server.run(os.pidfd_open(self.child))
         code = launch.wait(self.child)
-        server.finish(b"x", {"code": code})
+        server.announce(b"x", {"code": code})
+        server.finish()
 
     def _kill(self, number: int) -> None:
         os.kill(self.child, number)

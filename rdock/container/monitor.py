@@ -20,7 +20,7 @@ from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, sandbox, uplink
 from rdock.network.uplink import Uplink
-from rdock.runtime import engines
+from rdock.runtime import engines, rootless
 from rdock.runtime.channel import Failed
 from rdock.runtime.engines import Engine
 from rdock.state import record, timestamp
@@ -49,12 +49,7 @@ def run(order: Order) -> NoReturn:
     """The monitor's life, from fork to exit."""
     status = 1
     try:
-        os.setsid()
-        process.set_name("rdock-monitor")
-        signals.reset()
-        for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
-            signals.signal(number, signals.SIG_IGN)
-        let_go_of_the_terminal()
+        leave_the_caller("rdock-monitor", {order.connection.fileno(), order.lock.fd})
         _Monitor(order).run()
         status = 0
     except BaseException as e:
@@ -64,12 +59,24 @@ def run(order: Order) -> NoReturn:
         os._exit(status)
 
 
-def let_go_of_the_terminal() -> None:
-    """Standard streams to /dev/null; with --debug errors still go to the caller's."""
+def leave_the_caller(name: str, keep: set[int]) -> None:
+    """Be a process in the background, that holds nothing of who started it but the descriptors in `keep`.
+
+    Not its session and signals, not its terminal (with --debug errors still go there), no descriptor that
+    it had open, and not its command line, in which anybody may read what `-e` was given.
+    """
+    os.setsid()
+    process.set_name(name)
+    process.wipe_arguments()
+    signals.reset()
+    for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
+        signals.signal(number, signals.SIG_IGN)
+    process.close_all_but({0, 1, 2} | keep | rootless.held())
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1) if launch.debugging else (0, 1, 2):
         os.dup2(null, fd)
-    os.close(null)
+    if null > 2:
+        os.close(null)
     os.chdir("/")
 
 
@@ -94,7 +101,14 @@ class _Monitor:
 
     def run(self) -> None:
         log = LogWriter(self.container.log_path)
-        server = stdio.Server(log=log, on_signal=self._kill, listener=self._listen())
+        kept = not self.container.host_config.auto_remove
+        server = stdio.Server(
+            log=log,
+            on_signal=self._kill,
+            listener=self._listen(),
+            kept=kept,
+            stdin_once=self.container.config.stdin_once,
+        )
         try:
             self._start(server)
         except (RdockError, Failed, OSError, EOFError) as e:
@@ -118,9 +132,11 @@ class _Monitor:
         # more; deleting its files takes as long as it takes.
         self._disconnect()
         withdrawn = removal.withdraw(self.container) if self.container.host_config.auto_remove else ""
-        server.finish(b"x", {"code": code})
+        server.announce(b"x", {"code": code})
         self._clean_up()
         staging.delete(withdrawn)
+        self.order.lock.release()  # a slow reader keeps nothing but this process
+        server.finish()
 
     def _listen(self) -> sockets.socket:
         listener = sockets.listen(self.container.bundle, "attach.sock")

@@ -147,7 +147,10 @@ def _sysctls(network_mode: str, gids: tuple[Mapping, ...]) -> dict[str, str]:
     """Inside its own network a container may bind low ports and ping, as with Docker."""
     if network_mode == "host":
         return {}
-    last = max(entry.inside + entry.size - 1 for entry in gids if entry.inside == 0)
+    last = -1
+    for entry in sorted(gids, key=lambda entry: entry.inside):
+        if entry.inside == last + 1:
+            last += entry.size
     return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
 
 

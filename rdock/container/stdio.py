@@ -8,6 +8,7 @@ for the kind, then the payload.
                      f      failed, JSON                                    w   window size, JSON
                      x      exited, JSON; the last one                      k   signal number
                                                                             n   no output, please
+                                                                            p   o or e leads nowhere
 
 `Server` is the monitor's half: it never blocks on a client. One that does not read stops the output
 of the container once a mebibyte waits for it, as with Docker; one that is gone is forgotten. The
@@ -69,8 +70,16 @@ class Server:
         log: LogWriter | None,
         on_signal: Callable[[int], None],
         listener: sockets.socket | None = None,
+        kept: bool = True,
+        stdin_once: bool = False,
     ) -> None:
+        """`kept`: output is of use though nobody is attached, since there is a log that outlives the container.
+
+        `stdin_once`: input ends when the first client is gone, as in Docker's Config.
+        """
+        self._stdin_once = stdin_once
         self._log = log
+        self._kept = kept
         self._on_signal = on_signal
         self._listener = listener
         self._clients: dict[int, Client] = {}
@@ -79,9 +88,13 @@ class Server:
         self._stdin = -1
         self._input: deque[bytes] = deque()
         self._input_ends = False
+        self._first: int | None = None
 
     def add_client(self, connection: sockets.socket) -> None:
-        self._clients[connection.fileno()] = Client(connection)
+        fd = connection.fileno()
+        self._clients[fd] = Client(connection)
+        if self._first is None:
+            self._first = fd
 
     def use_pipes(self, stdin: int, stdout: int, stderr: int) -> None:
         """The monitor's ends of the pipes; -1 where there is none."""
@@ -116,20 +129,23 @@ class Server:
             while fd in self._outputs and self._read_output(fd):
                 pass
 
-    def finish(self, kind: bytes, message: dict[str, Any], seconds: float = 10.0) -> None:
-        """Send all, also those who have just come, the last packet, wait a little for slow ones, and let go."""
+    def announce(self, kind: bytes, message: dict[str, Any]) -> None:
+        """Send all, also those who have just come, the last packet, as far as they take it now."""
         while self._listener and self._accept():
             pass
         self.broadcast(kind + jsontext.render(message).encode())
+
+    def finish(self) -> None:
+        """Wait until everybody has taken what waits for them, however slow, or is gone."""
         while any(client.waiting for client in self._clients.values()):
             poll = select.poll()
-            for fd in self._clients:
-                poll.register(fd, select.POLLOUT)
-            ready = poll.poll(seconds * 1000)
-            if not ready:
-                break
-            for fd, _ in ready:
-                self._flush(fd)
+            for fd, client in self._clients.items():
+                poll.register(fd, select.POLLOUT if client.waiting else 0)
+            for fd, _ in poll.poll():
+                if fd in self._clients:
+                    self._flush(fd)
+                    if fd in self._clients and not self._clients[fd].waiting:
+                        self._drop(fd)
         for fd in list(self._clients):
             self._drop(fd)
 
@@ -239,6 +255,16 @@ class Server:
             self._on_signal(int(payload))
         elif kind == b"n":
             self._clients[fd].wants_output = False
+        elif kind == b"p":
+            self._pass_broken_pipe_on(payload)
+
+    def _pass_broken_pipe_on(self, kind: bytes) -> None:
+        """Let the program meet the broken pipe itself, as it would without a container between."""
+        stream = "stdout" if kind == b"o" else "stderr"
+        for fd, name in list(self._outputs.items()):
+            if name == stream and fd != self._terminal and not self._kept and len(self._clients) <= 1:
+                del self._outputs[fd]
+                os.close(fd)
 
     def _flush(self, fd: int) -> None:
         try:
@@ -247,7 +273,18 @@ class Server:
             self._drop(fd)
 
     def _drop(self, fd: int) -> None:
-        self._clients.pop(fd).connection.close()
+        connection = self._clients.pop(fd).connection
+        try:
+            while packet := connection.recv(PACKET + 1):  # it may have said why it goes
+                if packet[:1] == b"p":
+                    self._pass_broken_pipe_on(packet[1:])
+        except OSError:
+            pass
+        connection.close()
+        if fd == self._first:
+            self._first = -1
+            if self._stdin_once and 0 <= self._stdin != self._terminal:
+                self._input_ends = True
 
 
 class Pipes:

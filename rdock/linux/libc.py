@@ -16,6 +16,7 @@ locked_libc = ctypes.PyDLL(None, use_errno=True)
 # These numbers are from the table that all architectures share (asm-generic/unistd.h); x86_64 has
 # its own for calls older than 424.
 SYS_openat2 = 437
+SYS_close_range = 436
 SYS_open_tree = 428
 SYS_move_mount = 429
 SYS_mount_setattr = 442

@@ -11,9 +11,10 @@ import os
 import select
 
 from rdock.linux import signals
-from rdock.linux.libc import SYS_clone, SYS_keyctl, check, fail, libc, locked_libc, syscall
+from rdock.linux.libc import SYS_clone, SYS_close_range, SYS_keyctl, check, fail, libc, locked_libc, syscall
 from rdock.values import Value
 
+CLOSE_RANGE_CLOEXEC = 4
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_NAME = 15
@@ -151,6 +152,14 @@ def wait_exit(pidfd: int, seconds: float | None = None) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(None if seconds is None else max(0, seconds) * 1000))
+
+
+def close_on_exec_all() -> None:
+    """Keep descriptors that the caller left open from every program that is started."""
+    try:
+        syscall(SYS_close_range, 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+    except OSError:
+        pass  # before Linux 5.11
 
 
 def close_all_but(keep: set[int]) -> None:

@@ -45,7 +45,12 @@ def start(user: int, network: int, directory: str) -> Uplink:
 
     Raises Unavailable if slirp4netns or /dev/net/tun is missing.
     """
-    program = launch.program("slirp4netns")
+    program = launch.find_program("slirp4netns")
+    if program is None:
+        raise Unavailable(
+            "slirp4netns is not installed, which a container's own network needs",
+            hint="sudo apt-get install slirp4netns, or use --network host or none",
+        )
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise Unavailable("cannot open /dev/net/tun", hint="sudo chmod 666 /dev/net/tun, or use --network host or none")
     # By descriptor: the path may be longer than the address of a socket can be.

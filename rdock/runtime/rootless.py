@@ -66,7 +66,7 @@ def enter(mode: str, linger: float) -> Entered:
     if _entered is not None:
         return _entered
     paths.settle()
-    paths.make_private(paths.runtime())
+    _note_runtime(paths.make_private(paths.runtime()))
     directory = os.getcwd()
     record_path, lock_path = paths.holder(mode), paths.holder_lock(mode)
     _use = Lock(lock_path, shared=True)
@@ -99,6 +99,24 @@ def _recorded(path: str) -> dict[str, Any] | None:
     except DataLoss:
         return None
     return found if found and {"pid", "start", "boot", "mode", "userns"} <= found.keys() else None
+
+
+def held() -> set[int]:
+    """The descriptors by which this process keeps the namespaces in use."""
+    return {_use.fd} - {-1} if _use else set()
+
+
+def _note_runtime(directory: str) -> None:
+    """Remember where what runs has its sockets and locks; see paths.runtime."""
+    note = paths.runtime_note()
+    try:
+        with open(note, encoding="utf-8", errors="surrogateescape") as file:
+            if file.read(4096) == directory:
+                return
+    except OSError:
+        pass
+    paths.make_private(paths.data())
+    record.write_text(note, directory, durable=False)
 
 
 def _living(path: str) -> dict[str, Any] | None:
@@ -167,6 +185,7 @@ def _hold(
         signals.reset()
         signals.signal(signals.SIGHUP, signals.SIG_IGN)
         process.set_name("rdock-holder")
+        process.wipe_arguments()
         process.close_all_but({orders, reports})
         null = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):

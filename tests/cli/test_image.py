@@ -79,7 +79,7 @@ def test_load_from_a_pipe_and_import(fresh_rdock: Rdock, tmp_path: Path) -> None
         (["rmi"], 1, "requires at least 1 argument"),
         (["image", "inspect", "nosuch"], 1, "No such "),
         (["images", "--filter", "color=red"], 1, "invalid filter 'color'"),
-        (["images", "--format", "{{.Nope}}"], 0, ""),
+        (["images", "--format", "{{.Nope}}"], 1, "can't evaluate field Nope"),
         (["images", "--frob"], 125, "unknown flag: --frob"),
     ],
 )

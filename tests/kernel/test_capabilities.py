@@ -120,11 +120,11 @@ def needs_ids() -> None:
 def test_current_agrees_with_proc() -> None:
     now = capabilities.current()
     there = status()
-    assert [*now] == [there[k] for k in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")]
+    assert [*now._asdict().values()] == [there[k] for k in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")]
 
 
 def test_root_of_a_new_namespace_has_all() -> None:
-    seen = in_user_namespace(lambda: [*capabilities.current()])
+    seen = in_user_namespace(lambda: [*capabilities.current()._asdict().values()])
     assert seen == [everything(), everything(), 0, everything(), 0]
 
 
@@ -216,4 +216,4 @@ def test_single_id_map() -> None:
 def test_map_is_what_was_planned() -> None:
     mapped = planned_map()
     seen = in_user_namespace(lambda: [idmap.read_map("uid"), idmap.read_map("gid")])
-    assert seen == [[list(m) for m in mapped.uids], [list(m) for m in mapped.gids]]
+    assert seen == [[[m.inside, m.outside, m.size] for m in maps] for maps in (mapped.uids, mapped.gids)]
