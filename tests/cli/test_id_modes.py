@@ -16,7 +16,6 @@ from tests.conftest import STARTER
 from tests.program import Rdock
 
 RUN = ("run", "--rm", "--network", "none", STARTER)
-EXEC_SINGLE = pytest.mark.xfail(reason="exec reads /proc/self/setgroups where its /proc is another pid namespace's")
 OUTER = ("unshare", "--user", "--map-root-user", "--map-auto")
 
 
@@ -31,7 +30,6 @@ def test_subids(own_rdock: Rdock) -> None:
     assert own_rdock.ok("info", "-f", "{{.IdMode}}") == "subids"
 
 
-@EXEC_SINGLE
 def test_single(own_rdock: Rdock) -> None:
     own_rdock.options += ["--id-mode", "single"]
     assert ids(own_rdock) == 1
@@ -54,7 +52,6 @@ def test_single_with_a_debian_tree(own_rdock: Rdock, debian_tree: Path) -> None:
     assert result.code == 0 and result.out.endswith("fine\n"), str(result)
 
 
-@EXEC_SINGLE
 def test_both_modes_side_by_side(own_rdock: Rdock) -> None:
     """One store serves both; a container keeps the mode that it was made in."""
     single = Rdock(own_rdock.home, ["--id-mode", "single"])
