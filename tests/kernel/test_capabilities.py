@@ -9,7 +9,7 @@ import pwd
 import shutil
 import subprocess
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -205,9 +205,13 @@ def test_no_new_privileges() -> None:
     assert before in (False, True)
 
 
+def triples(maps: Iterable[idmap.Mapping]) -> list[list[int]]:
+    return [[m.inside, m.outside, m.size] for m in maps]
+
+
 def test_single_id_map() -> None:
     single = idmap.plan("single", uid=os.geteuid(), gid=os.getegid())
-    seen = in_user_namespace(lambda: [os.getuid(), os.getgid(), idmap.read_map(), status()], mapped=single)
+    seen = in_user_namespace(lambda: [os.getuid(), os.getgid(), triples(idmap.read_map()), status()], mapped=single)
     assert seen[0] == seen[1] == 0
     assert seen[2] == [[0, os.geteuid(), 1]]
     assert seen[3]["CapEff"] == everything()
@@ -215,5 +219,5 @@ def test_single_id_map() -> None:
 
 def test_map_is_what_was_planned() -> None:
     mapped = planned_map()
-    seen = in_user_namespace(lambda: [idmap.read_map("uid"), idmap.read_map("gid")])
-    assert seen == [[[m.inside, m.outside, m.size] for m in maps] for maps in (mapped.uids, mapped.gids)]
+    seen = in_user_namespace(lambda: [triples(idmap.read_map("uid")), triples(idmap.read_map("gid"))])
+    assert seen == [triples(mapped.uids), triples(mapped.gids)]
