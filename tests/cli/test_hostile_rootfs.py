@@ -112,7 +112,7 @@ def roots(canary: bytes) -> dict[str, Root]:
         "init-sbin": Root([symlink(b"sbin", canary)], True, ("--init",)),
         "init-missing": Root([gone(b"sbin")], True, ("--init",)),
         "workdir-absolute": Root([symlink(b"work", canary)], True, ("-w", "/work")),
-        "workdir-relative": Root([symlink(b"work", up)], True, ("-w", "/work/sub/deep")),
+        "workdir-relative": Root([symlink(b"job", up)], True, ("-w", "/job/sub/deep")),
         "workdir-fifo": Root([fifo(b"work")], False, ("-w", "/work")),
         "workdir-loop": Root([symlink(b"work", b"work")], False, ("-w", "/work")),
         "workdir-descriptor": Root([symlink(b"work", b"/proc/self/fd/8")], False, ("-w", "/work")),
