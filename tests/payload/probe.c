@@ -4,8 +4,10 @@
  *     probe loaded            prints "loaded" (to be executed in the strangest ways)
  *     probe write FILE        opens FILE for writing and prints the errno, 0 if that went well; then the same
  *                             of access(2), which does not mind that FILE is being executed
- *     probe hunt SECONDS      watches /proc for new processes, opens whatever their links lead to, and
- *                             prints each thing found that is not of the container; at the end how many it saw
+ *     probe hunt SECONDS WORD WORD
+ *                             watches /proc for new processes, opens whatever their links lead to, looks for the
+ *                             first word in their command lines and for the second in their environments; prints
+ *                             what is not of the container, and at the end how much it saw
  */
 
 #define _GNU_SOURCE
@@ -18,6 +20,10 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+/* A hundred findings are enough; more would fill the pipe of a reader who waits for the end. */
+static long findings;
+#define FOUND(...) (findings++ < 100 ? printf("found " __VA_ARGS__) : 0)
 
 static int show(char **files)
 {
@@ -55,11 +61,11 @@ static void look(const char *pid, const char *name, dev_t own)
 	if (fd < 0)
 		return;
 	if (fstat(fd, &info) == 0 && (S_ISDIR(info.st_mode) || S_ISREG(info.st_mode)) && info.st_dev != own)
-		printf("found %s/%s -> %s\n", pid, name, target);
+		FOUND("%s/%s -> %s\n", pid, name, target);
 	close(fd);
 }
 
-static void look_at_all(const char *pid, dev_t own, char *mark)
+static void look_at_all(const char *pid, dev_t own, char **marks)
 {
 	static char path[300], text[4096];
 	DIR *directory;
@@ -84,13 +90,13 @@ static void look_at_all(const char *pid, dev_t own, char *mark)
 		if (fd < 0)
 			continue;
 		long got = read(fd, text, sizeof(text));
-		if (got > 0 && memmem(text, got, mark, strlen(mark)))
-			printf("found %s\n", path);
+		if (got > 0 && memmem(text, got, marks[i], strlen(marks[i])))
+			FOUND("%s\n", path);
 		close(fd);
 	}
 }
 
-static int hunt(int seconds, char *mark)
+static int hunt(int seconds, char **marks)
 {
 	time_t end = time(NULL) + seconds;
 	long seen = 0, rounds = 0;
@@ -103,7 +109,7 @@ static int hunt(int seconds, char *mark)
 		while (proc && (entry = readdir(proc)))
 			if (entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && atoi(entry->d_name) != getpid()) {
 				seen += atoi(entry->d_name) != 1;
-				look_at_all(entry->d_name, root.st_dev, mark);
+				look_at_all(entry->d_name, root.st_dev, marks);
 			}
 		if (proc)
 			closedir(proc);
@@ -117,8 +123,8 @@ int main(int count, char **arguments)
 {
 	if (count > 2 && !strcmp(arguments[1], "show"))
 		return show(arguments + 2);
-	if (count > 3 && !strcmp(arguments[1], "hunt"))
-		return hunt(atoi(arguments[2]), arguments[3]);
+	if (count > 4 && !strcmp(arguments[1], "hunt"))
+		return hunt(atoi(arguments[2]), arguments + 3);
 	/* Not always the first word: an interpreter gets the script's name before it. */
 	for (int i = 1; i + 1 < count; i++)
 		if (!strcmp(arguments[i], "write")) {
