@@ -26,14 +26,21 @@ RUNTIMES = ("rdock", "crun")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
     parser.addoption("--noids", action="store_true", help="run only the tests for a user without subordinate ids")
+    parser.addoption("--as-root", action="store_true", help="run only the tests for the machine's root")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "noids: for a user without subordinate ids (scripts/test starts these apart)")
+    config.addinivalue_line("markers", "as_root: for the machine's root (scripts/test starts these apart)")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    wanted = [item for item in items if (item.get_closest_marker("noids") is not None) == config.getoption("noids")]
+    chosen = {marker: bool(config.getoption(marker)) for marker in ("noids", "as_root")}
+    wanted = [
+        item
+        for item in items
+        if all((item.get_closest_marker(marker) is not None) == asked for marker, asked in chosen.items())
+    ]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(wanted)])
     items[:] = wanted
     if not config.getoption("slow"):

@@ -69,7 +69,7 @@ def _row(container: Container, state: State, *, whole: bool) -> dict[str, Any]:
         "RunningFor": output.age(created) + " ago",
         "Status": status_text(state),
         "State": state.status,
-        "Ports": inspect.describe_ports(container) if state.is_running else "",
+        "Ports": inspect.describe_ports(state),
         "Names": container.name,
         "Labels": ",".join(f"{name}={value}" for name, value in config.labels.items()),
         "Mounts": ",".join(bind.split(":")[0] for bind in container.host_config.binds),

@@ -13,7 +13,7 @@ from rdock.container.config import Config, HostConfig
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchContainer
 from rdock.linux.process import Identity
 from rdock.state import record
-from rdock.state.record import Lock
+from rdock.state.record import Lock, is_locked
 from rdock.values import Value
 
 ID_LENGTH = 64
@@ -35,6 +35,8 @@ class State(Value):
     cgroup: str = ""
     """Directory of the container's control group; empty where none is delegated."""
     paused: bool = False
+    ports: dict[str, list[dict[str, str]]] = {}
+    """The published ports in force, with those of the host that were chosen."""
 
     @property
     def process(self) -> Identity:
@@ -101,8 +103,9 @@ class Container(Value):
     def state(self) -> State:
         """What the last monitor wrote; if that cannot be read, a state that says so and lets it be removed."""
         try:
-            found = record.read(os.path.join(self.directory, "state.json"))
-            state = record.from_json(State, found) if found else State()
+            path = os.path.join(self.directory, "state.json")
+            found = record.read(path)
+            state = record.from_json(State, found, path) if found else State()
         except DataLoss as e:
             return State(finished=True, error=e.message)
         if state.status == "exited" and not state.finished:
@@ -134,11 +137,13 @@ def load(container_id: str) -> Container:
     if found is None:
         raise NoSuchContainer(container_id)
     try:
-        found["Config"] = record.from_json(Config, found["Config"])
-        found["HostConfig"] = record.from_json(HostConfig, found["HostConfig"])
-        return record.from_json(Container, found)
-    except (DataLoss, KeyError, AttributeError) as e:
-        raise DataLoss(f"cannot read {path}: it is incomplete", hint) from e
+        found["Config"] = record.from_json(Config, found["Config"], path)
+        found["HostConfig"] = record.from_json(HostConfig, found["HostConfig"], path)
+        return record.from_json(Container, found, path)
+    except DataLoss as e:
+        raise DataLoss(e.message, hint) from e
+    except KeyError as e:
+        raise DataLoss(f"cannot read {path}: {e.args[0]} is missing", hint) from e
 
 
 def ids() -> list[str]:
@@ -233,14 +238,8 @@ def take_name(name: str, container_id: str) -> None:
 
 
 def _is_being_made(link: str) -> bool:
-    """Whether the create that took this name is still at work: its run directory is locked."""
-    lock = run_lock(os.readlink(link))
-    try:
-        free = lock.acquire(wait=False)
-    except FileNotFoundError:
-        return False
-    lock.release()
-    return not free
+    """Whether the create that took this name is still at work."""
+    return is_locked(run_lock(os.readlink(link)).path)
 
 
 def drop_names(container_id: str) -> None:
@@ -266,9 +265,9 @@ def drop_name(name: str, container_id: str) -> None:
 
 
 def run_lock(container_id: str) -> Lock:
-    """The lock of a container's run directory.
+    """The lock of a container, whose file is there only while somebody is at work or was killed at it.
 
     Held by the command that creates or starts it and then, inherited through fork, by its monitor
     until the end. Whoever gets it knows that nobody is at work there: what lies about is rubbish.
     """
-    return Lock(os.path.join(paths.container_runtime(container_id), "lock"))
+    return Lock(os.path.join(paths.container_locks(), container_id))

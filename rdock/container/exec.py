@@ -150,4 +150,4 @@ class _Session:
         )
 
     def _filter(self) -> bytes | None:
-        return None if self.request.privileged else filters.saved(self.container.bundle)
+        return None if self.request.privileged else filters.saved(self.container.directory)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _SAVED = "seccomp.bpf"
 
 
+def cache() -> str:
+    return os.path.join(paths.cache(), "seccomp")
+
+
 def program(profile: dict[str, Any] | None) -> bytes | None:
     """The BPF program of an OCI seccomp object; None for none.
 
@@ -26,9 +30,9 @@ def program(profile: dict[str, Any] | None) -> bytes | None:
     if profile is None:
         return None
     try:
-        path = os.path.join(paths.cache(), "seccomp", seccomp.cache_key(profile))
+        path = os.path.join(cache(), seccomp.cache_key(profile))
         cached = _read(path)
-        if cached is not None:
+        if cached:
             return cached
         made = seccomp.compile_profile(profile)
     except (OSError, ValueError) as e:
@@ -40,20 +44,18 @@ def program(profile: dict[str, Any] | None) -> bytes | None:
     return made
 
 
-def save(bundle: str, made: bytes) -> None:
-    """Leave a running container's filter beside its bundle, for exec."""
-    with open(os.path.join(bundle, _SAVED), "wb") as file:
-        file.write(made)
+def save(directory: str, made: bytes | None) -> None:
+    """Leave a running container's filter in its directory, for exec; an empty file if it has none."""
+    with open(os.path.join(directory, _SAVED), "wb") as file:
+        file.write(made or b"")
 
 
-def saved(bundle: str) -> bytes | None:
+def saved(directory: str) -> bytes | None:
     """The filter of a running container; None if it has none. Raises SystemFailure if it is lost."""
-    found = _read(os.path.join(bundle, _SAVED))
+    found = _read(os.path.join(directory, _SAVED))
     if found is None:
-        spec = record.read(os.path.join(bundle, "config.json"))
-        if spec is None or "seccomp" in spec["linux"]:
-            raise SystemFailure("the container's seccomp filter is gone")
-    return found
+        raise SystemFailure("the container's seccomp filter is gone")
+    return found or None
 
 
 def _read(path: str) -> bytes | None:
@@ -62,15 +64,12 @@ def _read(path: str) -> bytes | None:
             found = file.read()
     except OSError:
         return None
-    return found if found and len(found) % INSTRUCTION == 0 else None
+    return found if len(found) % INSTRUCTION == 0 else None
 
 
 def _remember(path: str, made: bytes) -> None:
-    temporary = f"{path}.{os.getpid()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(made)
-        os.rename(temporary, path)
+        record.write_bytes(path, made, durable=False)
     except (OSError, RdockError):
         pass  # without a cache it is made again next time

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-from rdock.container.containers import Container
+from rdock.container.containers import Container, State
 from rdock.network import endpoint, uplink
-from rdock.network.endpoint import Bindings
 from rdock.state import record, timestamp
 
 TYPE_CHECKING = False
@@ -58,15 +57,8 @@ def describe(container: Container) -> dict[str, Any]:
         },
         "Mounts": _mounts(container),
         "Config": record.to_json(config),
-        "NetworkSettings": _network(container, running=state.is_running),
+        "NetworkSettings": _network(container, state),
     }
-
-
-def bindings(container: Container) -> Bindings:
-    """The published ports in force, with the ports of the host that were chosen."""
-    found = record.read(os.path.join(container.bundle, "network.json")) or {}
-    ports: Bindings = found.get("Ports", {})
-    return ports
 
 
 def _mounts(container: Container) -> list[dict[str, Any]]:
@@ -83,11 +75,9 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
     return found
 
 
-def _network(container: Container, *, running: bool) -> dict[str, Any]:
-    mode = container.host_config.network_mode
-    ports: dict[str, Any] = dict.fromkeys(container.config.exposed_ports)
-    if running:
-        ports.update(bindings(container))
+def _network(container: Container, state: State) -> dict[str, Any]:
+    mode, running = container.host_config.network_mode, state.is_running
+    ports = {**dict.fromkeys(container.config.exposed_ports), **state.ports}
     connected = running and mode == "slirp4netns"
     address = {
         "IPAddress": uplink.ADDRESS if connected else "",
@@ -97,5 +87,5 @@ def _network(container: Container, *, running: bool) -> dict[str, Any]:
     return {"Ports": ports if running else {}, **address, "Networks": {mode: {**address}}}
 
 
-def describe_ports(container: Container) -> str:
-    return endpoint.describe(bindings(container))
+def describe_ports(state: State) -> str:
+    return endpoint.describe(state.ports) if state.is_running else ""

@@ -6,6 +6,7 @@ The doors call these. Everything here assumes that the process is root of its sm
 from __future__ import annotations
 
 import os
+import time
 
 from rdock import paths
 from rdock.container import attach, containers, monitor, names, removal
@@ -41,8 +42,10 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
         containers.check_name(name)
     config = config._replace(hostname=config.hostname or container_id[:12])
     try:
-        os.makedirs(paths.containers(), mode=0o700, exist_ok=True)
-        lock = _lock_run_directory(container_id)
+        os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
+        lock = containers.run_lock(container_id)
+        lock.acquire()
+        os.makedirs(paths.container_runtime(container_id), mode=0o700, exist_ok=True)
     except OSError as e:
         raise system_failure("cannot create the container", e) from e
     try:
@@ -67,23 +70,11 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
     except BaseException as e:
         containers.drop_name(name, container_id)
         removal.remove_bundle(container_id)
-        lock.release()
+        lock.remove()
         if isinstance(e, OSError):
             raise system_failure("cannot create the container", e) from e
         raise
     return Made(container, lock)
-
-
-def _lock_run_directory(container_id: str) -> Lock:
-    """Make the run directory of a container, and lock it."""
-    lock = containers.run_lock(container_id)
-    while True:
-        os.makedirs(paths.container_runtime(container_id), mode=0o700, exist_ok=True)
-        try:
-            lock.acquire()
-            return lock
-        except FileNotFoundError:
-            continue  # a sweep has seen it before it was locked, and has taken it for rubbish
 
 
 def _take_name(name: str, container_id: str) -> str:
@@ -145,7 +136,7 @@ def _give_up(made: Made) -> None:
     if made.container.host_config.auto_remove:
         removal.remove_files(made.container)
     removal.remove_bundle(made.container.id)
-    made.lock.release()
+    made.lock.remove()
 
 
 def kill(container: Container, number: int) -> None:
@@ -217,35 +208,54 @@ def wait(container: Container) -> int:
 
 
 def remove(container: Container, *, force: bool = False) -> None:
-    """Remove a container and all that is its own.
+    """Remove a container and all that is its own. One that is being started is awaited first.
 
     Raises Conflict in Docker's words if it runs, unless `force`, which kills it first.
     """
-    state = container.state()
-    if state.is_running:
-        if not force:
-            raise Conflict(
-                f'cannot remove container "{container.name}": container is {state.status}: '
-                "stop the container before removing or force remove"
-            )
-        stop(container, 0, signals.SIGKILL)
     try:
+        os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
+        lock = containers.run_lock(container.id)
         while os.path.isdir(container.directory):
-            try:
-                os.makedirs(paths.container_runtime(container.id), mode=0o700, exist_ok=True)
-                with containers.run_lock(container.id):
-                    removal.remove_files(container)
-                    removal.remove_bundle(container.id)
-            except FileNotFoundError:
-                continue  # the run directory went away with who held its lock
+            state = container.state()
+            if state.is_running:
+                if not force:
+                    raise Conflict(
+                        f'cannot remove container "{container.name}": container is {state.status}: '
+                        "stop the container before removing or force remove"
+                    )
+                stop(container, 0, signals.SIGKILL)
+            elif lock.acquire(wait=False):
+                break
+            else:
+                _await_step(state)
+        else:
+            return
     except OSError as e:
         raise system_failure(f"cannot remove container {container.name}", e) from e
+    try:
+        removal.remove_files(container)
+        removal.remove_bundle(container.id)
+    finally:
+        lock.remove()
+
+
+def _await_step(state: State) -> None:
+    """Give those who start a container, or end one, a moment to get on.
+
+    The lock tells nothing here: who starts a container keeps it for the container's whole life.
+    """
+    pidfd = state.monitor.open()
+    if pidfd is None:
+        time.sleep(0.01)  # there is no monitor yet, or no more
+        return
+    process.wait_exit(pidfd, 0.05)
+    os.close(pidfd)
 
 
 def remove_damaged(container_id: str) -> None:
     """Remove a container whose record cannot be read. Raises Conflict if a process is at work there."""
     try:
-        os.makedirs(paths.container_runtime(container_id), mode=0o700, exist_ok=True)
+        os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
         lock = containers.run_lock(container_id)
         if not lock.acquire(wait=False):
             raise Conflict(f"cannot remove container {container_id}: it is in use, and its record cannot be read")
@@ -254,6 +264,6 @@ def remove_damaged(container_id: str) -> None:
             containers.drop_names(container_id)
             removal.remove_bundle(container_id)
         finally:
-            lock.release()
+            lock.remove()
     except OSError as e:
         raise system_failure(f"cannot remove container {container_id}", e) from e

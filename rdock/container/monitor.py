@@ -23,6 +23,7 @@ from rdock.network.uplink import Uplink
 from rdock.runtime import engines, rootless
 from rdock.runtime.channel import Failed
 from rdock.runtime.engines import Engine
+from rdock.runtime.parent import Created
 from rdock.state import record, timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
@@ -97,6 +98,7 @@ class _Monitor:
         self.bindings: endpoint.Bindings = {}
         self.group: cgroup.Cgroup | None = None
         self.pid = 0
+        self.created: Created | None = None
         self.state = State()
 
     def run(self) -> None:
@@ -113,11 +115,13 @@ class _Monitor:
             self._start(server)
         except (RdockError, Failed, OSError, EOFError) as e:
             error = self._explain(e)
+            self._abandon()
             self._record_failure(error)
             self._disconnect()
             if self.container.host_config.auto_remove:
                 removal.remove_files(self.container)
             self._clean_up()
+            self.order.lock.remove()
             send_failure(self.order.connection, error)
             return
         server.add_client(self.order.connection)
@@ -135,7 +139,7 @@ class _Monitor:
         server.announce(b"x", {"code": code})
         self._clean_up()
         staging.delete(withdrawn)
-        self.order.lock.release()  # a slow reader keeps nothing but this process
+        self.order.lock.remove()  # a slow reader keeps nothing but this process
         server.finish()
 
     def _listen(self) -> sockets.socket:
@@ -171,8 +175,7 @@ class _Monitor:
             console_size=self.order.console_size,
         )
         program = filters.program(bundle["linux"].get("seccomp"))
-        if program:
-            filters.save(container.bundle, program)
+        filters.save(container.directory, program)
         record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
         pipes = stdio.Pipes(container.config.tty, container.config.open_stdin)
         try:
@@ -187,9 +190,9 @@ class _Monitor:
             )
         finally:
             pipes.close_theirs()
-        self.pid = created.pid
+        self.created, self.pid = created, created.pid
         # Recorded before the program runs: whoever finds it running must also find this.
-        state = self.state._replace(pid=self.pid, pid_start=process.start_time(self.pid))
+        state = self.state._replace(pid=self.pid, pid_start=process.start_time(self.pid), ports=self.bindings)
         self._record(state._replace(started_at=timestamp.now()))
         self.engine.start(created)
         if container.config.tty:
@@ -204,6 +207,8 @@ class _Monitor:
         )
         namespaces.unshare(namespaces.CLONE_NEWNS)
         m.set_propagation("/", m.MS_SLAVE)
+        if container.host_config.init:
+            m.protect(launch.init_program())  # the container's root may own it, and may be allowed to remount
         os.makedirs(container.root, mode=0o700, exist_ok=True)
         ready(container.root)
 
@@ -217,9 +222,19 @@ class _Monitor:
         uplink.await_ready(self.uplink)
         if wanted:
             self.bindings = uplink.publish(self.uplink, wanted)
-            record.write(os.path.join(self.container.bundle, "network.json"), {"Ports": self.bindings}, durable=False)
 
     # -- the end ---------------------------------------------------------------------------------
+
+    def _abandon(self) -> None:
+        """End a process 1 that was created and not started."""
+        if self.created is None:
+            return
+        self.created.channel.close()
+        self.engine.delete(self.container.id, self.container.bundle)
+        try:
+            launch.wait(self.pid)
+        except ChildProcessError:
+            pass  # its failure was told, and it is reaped
 
     def _kill(self, number: int) -> None:
         try:
@@ -248,7 +263,9 @@ class _Monitor:
 
     def _record_exit(self, code: int) -> None:
         keep = not self.container.host_config.auto_remove
-        finished = self.state._replace(pid=0, pid_start=0, finished_at=timestamp.now(), exit_code=code, finished=True)
+        finished = self.state._replace(
+            pid=0, pid_start=0, ports={}, finished_at=timestamp.now(), exit_code=code, finished=True
+        )
         if keep:
             self.container.write_state(finished, durable=True)
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import containers
+from rdock.container import containers, filters
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import cgroup, process, signals
 from rdock.linux.tree import remove_path
-from rdock.state import timestamp
+from rdock.runtime import engines
+from rdock.state import record, timestamp
 from rdock.storage import staging
 
 
@@ -32,7 +33,7 @@ def withdraw(container: Container) -> str:
 
 
 def remove_bundle(container_id: str) -> None:
-    """Remove the run directory, with its lock: out of sight in one step, then for good."""
+    """Remove the run directory: out of sight in one step, then for good."""
     try:
         os.makedirs(paths.removed(), mode=0o700, exist_ok=True)
         gone = os.path.join(paths.removed(), f"{container_id}.{os.getpid()}")
@@ -53,20 +54,16 @@ def _sweep_removed() -> None:
 def abandoned() -> list[str]:
     """The ids of containers at which somebody was at work who is no more."""
     try:
-        found = os.listdir(os.path.join(paths.runtime(), "containers"))
+        return [found for found in os.listdir(paths.container_locks()) if not _is_at_work(found)]
     except OSError:
         return []
-    left = []
-    for container_id in found:
-        lock = containers.run_lock(container_id)
-        try:
-            if lock.acquire(wait=False):
-                left.append(container_id)
-        except OSError:
-            continue
-        finally:
-            lock.release()
-    return left
+
+
+def _is_at_work(container_id: str) -> bool:
+    try:
+        return record.is_locked(containers.run_lock(container_id).path)
+    except OSError:
+        return True
 
 
 def sweep() -> None:
@@ -75,6 +72,8 @@ def sweep() -> None:
         finish_abandoned(container_id)
     _sweep_removed()
     staging.sweep(_finish_journal)
+    for directory in (paths.data(), paths.images(), paths.cache(), filters.cache()):
+        record.sweep(directory)
 
 
 def finish_abandoned(container_id: str) -> None:
@@ -84,6 +83,7 @@ def finish_abandoned(container_id: str) -> None:
         if lock.acquire(wait=False):
             finish(container_id)
             remove_bundle(container_id)
+            lock.remove()
     except (OSError, RdockError):
         pass
     finally:
@@ -97,6 +97,16 @@ def _finish_journal(path: str) -> bool:
     return journal.finish(path)
 
 
+def _undo_runtime(container: Container) -> None:
+    """An external runtime's process 1 does not end with its monitor, and may not have been recorded yet."""
+    if container.host_config.runtime == engines.BUILTIN:
+        return
+    try:
+        engines.choose(container.host_config.runtime).delete(container.id, container.bundle)
+    except RdockError:
+        pass  # it is not installed any more
+
+
 def finish(container_id: str) -> None:
     """Bring a container whose monitor was killed to its end, under its run lock."""
     # Found by its name: the record that tells of it may not have been written yet, or be gone already.
@@ -108,6 +118,7 @@ def finish(container_id: str) -> None:
         if group:
             group.end()
         return
+    _undo_runtime(container)
     state = container.state()
     if not state.finished:
         pidfd = state.process.open()
@@ -120,11 +131,12 @@ def finish(container_id: str) -> None:
             cgroup.Cgroup(state.cgroup).end()
         if state.monitor_pid:
             ended = state._replace(
-                pid=0, pid_start=0, finished=True, exit_code=137, finished_at=timestamp.now(),
+                pid=0, pid_start=0, ports={}, finished=True, exit_code=137, finished_at=timestamp.now(),
                 error="the container's monitor was killed",
             )  # fmt: skip
             container.write_state(ended, durable=True)
     if group:
         group.end()
+    record.sweep(container.directory)
     if container.host_config.auto_remove:
         remove_files(container)

@@ -54,6 +54,12 @@ def set_name(name: str) -> None:
     prctl(PR_SET_NAME, name.encode()[:15])
 
 
+def name_of(pid: int) -> str:
+    """Raises OSError if there is no such process."""
+    with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+        return file.read().rstrip("\n")
+
+
 def set_dumpable(dumpable: bool) -> None:
     """Whether others of the same uid may trace this process and open its /proc links.
 

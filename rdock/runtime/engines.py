@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rdock.runtime.external import External
 
 
+BUILTIN = "rdock"
+
+
 class Builtin:
     """rdock's own: the OCI operations (runtime spec 1.2, runtime.md) as the monitor uses them."""
 
@@ -44,7 +47,7 @@ Engine: TypeAlias = "Builtin | External"
 
 def choose(name: str) -> Engine:
     """The engine of that name or path. Raises Unavailable if it is not installed."""
-    if name == "rdock":
+    if name == BUILTIN:
         return Builtin()
     from rdock.runtime.external import External
 

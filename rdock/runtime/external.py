@@ -41,7 +41,7 @@ class External:
     ) -> Created:
         process.adopt_orphans()
         self._id, self._command = container_id, spec["process"]["args"][0]
-        self._root = ["--root", os.path.join(bundle, "runtime")]
+        self._root = _state(bundle)
         pid_file, log = os.path.join(bundle, "pid"), os.path.join(bundle, "runtime.log")
         arguments = ["create", "--bundle", bundle, "--pid-file", pid_file]
         console = _Console(bundle) if spec["process"].get("terminal") else None
@@ -72,7 +72,7 @@ class External:
         self._call("", ["start", self._id], None)
 
     def delete(self, container_id: str, bundle: str) -> None:
-        launch.run([self._program, *self._root, "delete", "--force", container_id])
+        launch.run([self._program, *_state(bundle), "delete", "--force", container_id])
 
     def _call(
         self,
@@ -93,6 +93,11 @@ class External:
             text = _last_line(log)
         if status:
             raise explain(text, self._command)
+
+
+def _state(bundle: str) -> list[str]:
+    """Where a runtime keeps its own record of a container."""
+    return ["--root", os.path.join(bundle, "runtime")]
 
 
 def _in_group(argv: list[str], stdio: tuple[int, int, int], join_cgroup: Callable[[int], None]) -> NoReturn:

@@ -42,7 +42,7 @@ PROPAGATION = {
 }  # fmt: skip
 
 # /dev of every container: bound from the host, since a user namespace may not make device nodes.
-_DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
+DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "urandom": (1, 9), "tty": (5, 0)}
 _LINKS = {
     "fd": "/proc/self/fd",
     "stdin": "/proc/self/fd/0",
@@ -151,11 +151,11 @@ class Devices(Value):
     terminal: bool
 
     def describe(self) -> str:
-        return "devices " + " ".join((*_DEVICES, *self.extra))
+        return "devices " + " ".join((*DEVICES, *self.extra))
 
     def execute(self, root: int) -> None:
         with _Opened(root, "/dev", RESOLVE_NO_SYMLINKS) as dev:
-            for name, number in _DEVICES.items():
+            for name, number in DEVICES.items():
                 _bind_device(f"/dev/{name}", number, dev, name)
             for path in self.extra:
                 _bind_device(path, None, root, path)
@@ -183,7 +183,7 @@ class Mask(Value):
             if stat.S_ISDIR(os.fstat(target).st_mode):
                 m.mount("tmpfs", m.through(target), "tmpfs", m.MS_RDONLY, "size=0k,nr_inodes=1")
             else:
-                null = _open_device("/dev/null", _DEVICES["null"])
+                null = _open_device("/dev/null", DEVICES["null"])
                 try:
                     m.bind(m.through(null), m.through(target), recursive=False)
                 finally:

@@ -22,8 +22,10 @@ from rdock.errors import DataLoss, SystemFailure, Unavailable, reason
 from rdock.linux import capabilities, idmap, namespaces, process, signals
 from rdock.linux import mount as m
 from rdock.linux.idmap import IdMap
+from rdock.linux.tree import remove_path
+from rdock.runtime import rootfs
 from rdock.state import record
-from rdock.state.record import Lock
+from rdock.state.record import Lock, is_locked
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -66,13 +68,14 @@ def enter(mode: str, linger: float) -> Entered:
     if _entered is not None:
         return _entered
     paths.settle()
+    paths.make_private(paths.data())
     _note_runtime(paths.make_private(paths.runtime()))
-    directory = os.getcwd()
-    record_path, lock_path = paths.holder(mode), paths.holder_lock(mode)
-    _use = Lock(lock_path, shared=True)
+    directory = _current_directory()
+    boot = process.boot_id()
+    record_path, lock_path = paths.holder(boot, mode), paths.holder_lock(boot, mode)
     uid, gid = os.getuid(), os.getgid()
     try:
-        _use.acquire()
+        _use = _lock(lock_path)
         found = _living(record_path)
         if found is None:
             with Lock(record_path + ".lock"):
@@ -92,13 +95,41 @@ def enter(mode: str, linger: float) -> Entered:
     return _entered
 
 
+def _current_directory() -> str:
+    """The caller's; the root directory if it was removed meanwhile."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return "/"
+
+
+def _lock(path: str) -> Lock:
+    """The lock of those who use the holder's namespaces, owned."""
+    lock = Lock(path, shared=True)
+    try:
+        lock.acquire()
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        _forget_other_boots()
+        lock.acquire()
+    return lock
+
+
+def _forget_other_boots() -> None:
+    """Remove what holders of earlier boots left, but not those of another machine that shares the home."""
+    for boot in os.listdir(paths.holders()):
+        place = os.path.join(paths.holders(), boot)
+        if boot != process.boot_id() and not any(is_locked(os.path.join(place, name)) for name in os.listdir(place)):
+            remove_path(place)
+
+
 def _recorded(path: str) -> dict[str, Any] | None:
     """The record of a holder. A damaged one is as good as none: it is made anew."""
     try:
         found = record.read(path)
     except DataLoss:
         return None
-    return found if found and {"pid", "start", "boot", "mode", "userns"} <= found.keys() else None
+    return found if found and {"pid", "start", "boot", "mode", "userns", "map"} <= found.keys() else None
 
 
 def held() -> set[int]:
@@ -107,7 +138,7 @@ def held() -> set[int]:
 
 
 def _note_runtime(directory: str) -> None:
-    """Remember where what runs has its sockets and locks; see paths.runtime."""
+    """Remember where what runs has its sockets; see paths.runtime."""
     note = paths.runtime_note()
     try:
         with open(note, encoding="utf-8", errors="surrogateescape") as file:
@@ -115,7 +146,6 @@ def _note_runtime(directory: str) -> None:
                 return
     except OSError:
         pass
-    paths.make_private(paths.data())
     record.write_text(note, directory, durable=False)
 
 
@@ -154,6 +184,7 @@ def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[
     found = {
         "pid": pid, "start": process.start_time(pid), "boot": boot,
         "mode": plan.mode if plan else (old or {})["mode"], "userns": os.readlink(namespaces.file_of("user", pid)),
+        "map": _id_map_of(pid),
     }  # fmt: skip
     record.write(record_path, found, durable=False)
     return found
@@ -203,6 +234,7 @@ def _hold(
         os.setresuid(0, 0, 0)
         # Mounts of the host still arrive here, none of ours ever gets out.
         m.set_propagation("/", m.MS_SLAVE)
+        _protect_devices()
         os.write(reports, b"ready\n")
         os.close(orders)
         os.close(reports)
@@ -214,6 +246,18 @@ def _hold(
             pass
     finally:
         os._exit(0)
+
+
+def _protect_devices() -> None:
+    """Let nobody in these namespaces change the mode, owner or times of the host's devices.
+
+    Root of a container is the caller, and real root owns them. What is written to a device is not
+    subject to its mount; in the containers' own user namespaces it cannot be made writable again.
+    """
+    for name in rootfs.DEVICES:
+        path = f"/dev/{name}"
+        if os.stat(path).st_uid == 0:
+            m.protect(path)
 
 
 def _linger(record_path: str, lock_path: str, linger: float) -> None:
@@ -233,21 +277,27 @@ def _linger(record_path: str, lock_path: str, linger: float) -> None:
 
 
 def _survivor(old: dict[str, Any]) -> int | None:
-    """A living process in the user namespace of a holder that was killed.
+    """A living process of rdock's in the user namespace of a holder that was killed.
 
     Containers may still run there. The new holder joins them, so that their files, and they
-    themselves, stay within reach.
+    themselves, stay within reach. The namespace's number alone says little: it is given anew when a
+    namespace has ended, to whatever program makes the next one.
     """
     if old.get("boot") != process.boot_id():
         return None
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
-                if os.readlink(namespaces.file_of("user", name)) == old["userns"]:
+                same = os.readlink(namespaces.file_of("user", name)) == old["userns"]
+                if same and process.name_of(int(name)).startswith("rdock-") and _id_map_of(int(name)) == old["map"]:
                     return int(name)
             except OSError:
                 continue
     return None
+
+
+def _id_map_of(pid: int) -> list[str]:
+    return [idmap.map_text(idmap.read_map(kind, str(pid))) for kind in ("uid", "gid")]
 
 
 # -- id maps -------------------------------------------------------------------------------------

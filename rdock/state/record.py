@@ -68,21 +68,51 @@ def write(path: str, record: Json, *, durable: bool) -> None:
 
 def write_text(path: str, text: str, *, durable: bool, mode: int = 0o600) -> None:
     """Replace a small text file in the same way as a record."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), durable=durable, mode=mode)
+
+
+def write_bytes(path: str, content: bytes, *, durable: bool, mode: int = 0o600) -> None:
+    """Replace a small file in the same way as a record."""
     temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        fd = _open_temporary(temporary, mode)
         try:
-            view = memoryview(text.encode("utf-8", "surrogateescape"))
+            view = memoryview(content)
             while view:
                 view = view[os.write(fd, view) :]
             if durable:
                 os.fsync(fd)
+            os.rename(temporary, path)
         finally:
             os.close(fd)
-        os.rename(temporary, path)
     except OSError as e:
         remove(temporary)
         raise SystemFailure(f"cannot write {path}: {reason(e)}") from e
+
+
+def _open_temporary(path: str, mode: int) -> int:
+    """A new file, locked for as long as it has that name, so that `sweep` can tell it from a killed writer's."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if _same_file(fd, path):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+def sweep(directory: str) -> None:
+    """Remove what writers who were killed left beside the records of a directory. Never fails."""
+    try:
+        for name in os.listdir(directory):
+            path = os.path.join(directory, name)
+            if name.endswith(".tmp") and not is_locked(path):
+                remove(path)
+    except OSError:
+        pass
 
 
 def remove(path: str) -> None:
@@ -98,9 +128,8 @@ class Lock:
 
     `shared` allows several owners. With `wait=False` `acquire` answers False instead of sleeping.
     The lock belongs to the open file description: children of fork(2) hold it too, until all have
-    closed it. The file is never removed while the object it guards exists, so two owners cannot meet
-    on two files; when an object's directory is removed, a waiter finds its file unlinked and tries
-    the path again, which then fails with FileNotFoundError, as it should.
+    closed it. Whoever owns the lock may remove its file: a waiter finds it unlinked and tries the path
+    again, so two owners cannot meet on two files. It must then look whether what it wanted still exists.
     """
 
     def __init__(self, path: str, *, shared: bool = False) -> None:
@@ -130,12 +159,34 @@ class Lock:
             os.close(self.fd)
             self.fd = -1
 
+    def remove(self) -> None:
+        """Release the lock, which is owned alone, together with its file."""
+        remove(self.path)
+        self.release()
+
     def __enter__(self) -> Lock:
         self.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def is_locked(path: str) -> bool:
+    """Whether somebody owns the lock at `path`, which is neither made nor, for longer than the look, taken."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as e:
+        if e.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def _same_file(fd: int, path: str) -> bool:
@@ -155,14 +206,36 @@ def to_json(value: Any) -> Json:
     return {key.title().replace("_", ""): item for key, item in value._asdict().items()}
 
 
-def from_json(kind: type[T], found: Json) -> T:
-    """The reverse. Unknown keys are ignored, missing ones have their defaults, so that versions can meet.
+def from_json(kind: type[T], found: Json, path: str) -> T:
+    """The reverse, for an object from the record at `path`.
 
-    Raises DataLoss if a field without a default is missing.
+    Unknown keys are ignored, missing ones have their defaults, so that versions can meet. Raises DataLoss
+    if a field without a default is missing, or a value is not of its field's type.
     """
-    fields: tuple[str, ...] = kind._fields  # type: ignore[attr-defined]
-    keys = {field.title().replace("_", ""): field for field in fields}
+    types: dict[str, str] = kind.__annotations__  # text, as all annotations here
+    keys = {field.title().replace("_", ""): field for field in types}
     try:
-        return kind(**{keys[key]: item for key, item in found.items() if key in keys})
-    except TypeError as e:
-        raise DataLoss(f"incomplete record: {e}") from e
+        values = {keys[key]: item for key, item in found.items() if key in keys}
+        wrong = [field for field, item in values.items() if not _fits(item, types[field])]
+        if wrong:
+            raise DataLoss(f"cannot read {path}: {wrong[0]} is not of type {types[wrong[0]]}")
+        return kind(**values)
+    except (TypeError, AttributeError) as e:
+        raise DataLoss(f"cannot read {path}: {e}") from e
+
+
+def _fits(item: Any, annotation: str) -> bool:
+    """Whether a JSON value has the type that is written in an annotation: str, list[str], dict[str, Any] | None …
+
+    What is inside a dict is not looked at.
+    """
+    for alternative in annotation.split(" | "):
+        name, _, inner = alternative.partition("[")
+        if name not in _TYPES:
+            return True  # one of our own values, which its owner reads
+        if type(item) is _TYPES[name]:
+            return not isinstance(item, list) or all(_fits(each, inner[:-1]) for each in item)
+    return False
+
+
+_TYPES = {"str": str, "int": int, "bool": bool, "float": float, "list": list, "dict": dict, "None": type(None)}

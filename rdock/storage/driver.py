@@ -18,8 +18,8 @@ from rdock.errors import RdockError, SystemFailure, Unavailable, reason
 from rdock.linux import mount as m
 from rdock.linux import namespaces
 from rdock.linux.tree import remove_path
-from rdock.state import probes
-from rdock.storage import copytree
+from rdock.state import probes, record
+from rdock.storage import copytree, staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -164,37 +164,49 @@ def probe(driver: str, *, anew: bool = False) -> str:
 
 
 def _try(driver: str) -> str:
-    """Mount a small root in a child with its own mount namespace, write to it, delete from it."""
-    base = os.path.join(paths.make_private(paths.data()), f"probe.{os.getpid()}")
+    """Mount a small root in a child with its own mount namespace, write to it, delete from it.
+
+    Raises SystemFailure when the trial itself cannot be set up, which says nothing of the driver.
+    """
+    with staging.entry() as entry:
+        for name in ("layer", "own", "target"):
+            os.mkdir(os.path.join(entry.path, name), 0o755)
+        for name in ("changed", "deleted"):
+            record.write_text(os.path.join(entry.path, "layer", name), "below", durable=False)
+        return _in_child(driver, entry.path)
+
+
+def _in_child(driver: str, base: str) -> str:
     read_end, write_end = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
         os.close(read_end)
         try:
-            os.write(write_end, _trial(driver, base).encode())
-        except RdockError as e:
-            os.write(write_end, e.message.encode())
-        except OSError as e:
-            os.write(write_end, f"{e.filename or driver}: {reason(e)}".encode())
-        finally:
+            os.write(write_end, _outcome(driver, base).encode())
             os._exit(0)
+        finally:
+            os._exit(1)
     os.close(write_end)
     answer = b""
     while chunk := os.read(read_end, 4096):
         answer += chunk
     os.close(read_end)
-    os.waitpid(pid, 0)
-    remove_path(base)
+    if launch.wait(pid):
+        raise SystemFailure(f"the trial of the {driver} driver was killed")
     return answer.decode()
+
+
+def _outcome(driver: str, base: str) -> str:
+    try:
+        return _trial(driver, base)
+    except RdockError as e:
+        return e.message
+    except OSError as e:
+        return f"{e.filename or driver}: {reason(e)}"
 
 
 def _trial(driver: str, base: str) -> str:
     layer, own, target = (os.path.join(base, name) for name in ("layer", "own", "target"))
-    for path in (base, layer, own, target):
-        os.mkdir(path, 0o755)
-    for name in ("changed", "deleted"):
-        with open(os.path.join(layer, name), "w", encoding="ascii") as file:
-            file.write("below")
     ready = mounter(driver, [layer], own, read_only=False)
     namespaces.unshare(namespaces.CLONE_NEWNS)
     m.set_propagation("/", m.MS_PRIVATE)

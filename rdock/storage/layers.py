@@ -20,7 +20,7 @@ from functools import cache
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
 from rdock.launch import debug
-from rdock.linux import idmap
+from rdock.linux import idmap, process
 from rdock.linux.libc import check, libc
 from rdock.state import record
 from rdock.storage import staging
@@ -83,7 +83,7 @@ Fill: TypeAlias = "Callable[[int], Content]"
 def find(chain: str) -> Layer | None:
     """The unpacked layer, if it is there and fit for use."""
     layer = _read(directory(chain))
-    if layer is None or layer.ids != _ids() or (layer.boot and layer.boot != _boot()):
+    if layer is None or layer.ids != _ids() or (layer.boot and layer.boot != process.boot_id()):
         return None
     return layer
 
@@ -103,15 +103,6 @@ def get(chain: str) -> Layer:
     if layer is None:
         raise NotFound(f"layer {chain[:12]} is not unpacked")
     return layer
-
-
-def diff_directories(chain: str) -> list[str]:
-    """The directories to stack, topmost first. Raises NotFound if one is not unpacked."""
-    found = []
-    while chain:
-        found.append(get(chain))
-        chain = found[-1].parent
-    return stack(found)
 
 
 def stack(found: Sequence[Layer]) -> list[str]:
@@ -194,8 +185,9 @@ def ensure(chain: str, parent: str, diff_id: str, fill: Fill) -> Layer:
 def _place(staged: Staged, chain: str, parent: str) -> Layer:
     content, place = staged.content, directory(chain)
     layer = Layer(
-        chain, parent, content.diff_id, content.size, content.opaque, content.foreign, content.notes, _ids(), _boot()
-    )
+        chain=chain, parent=parent, diff_id=content.diff_id, size=content.size, opaque=content.opaque,
+        foreign=content.foreign, notes=content.notes, ids=_ids(), boot=process.boot_id(),
+    )  # fmt: skip
     record.write(os.path.join(staged.entry.path, "layer.json"), layer.to_json(), durable=False)
     # One of another id map or of a lost boot; nothing that runs can be standing on it.
     staging.discard(place)
@@ -287,12 +279,6 @@ def _age(layer: Layer) -> float:
 
 def _record(chain: str) -> str:
     return os.path.join(directory(chain), "layer.json")
-
-
-@cache
-def _boot() -> str:
-    with open("/proc/sys/kernel/random/boot_id") as file:
-        return file.read().strip()
 
 
 def _ids() -> str:

@@ -21,6 +21,7 @@ from rdock import paths
 from rdock.errors import Conflict, InvalidParameter, NoSuchImage, RdockError, SystemFailure
 from rdock.image import archive, blobs, images, journal
 from rdock.image.images import Use
+from rdock.linux import process
 from rdock.linux.tree import remove_path
 from rdock.storage import layers
 from tests.payload import image_archives as made
@@ -599,7 +600,7 @@ def _other_boot() -> None:
     image = images.lookup("app:1")
     top = image.chain_ids[-1]
     record_ = Path(layers.directory(top), "layer.json")
-    record_.write_text(record_.read_text().replace(layers._boot(), "11111111-1111-1111-1111-111111111111"))
+    record_.write_text(record_.read_text().replace(process.boot_id(), "11111111-1111-1111-1111-111111111111"))
     Path(layers.directory(top), "diff", "added").write_bytes(b"lost")
     assert layers.find(top) is None
     upper = images.root_directories(image)[0]
@@ -607,7 +608,7 @@ def _other_boot() -> None:
     # An empty record is what a power cut leaves.
     record_.write_bytes(b"")
     assert images.root_directories(image)[0] == upper
-    assert layers.diff_directories(top) == images.root_directories(image)
+    assert images.root_directories(image)[0] == f"{layers.directory(top)}/diff"
     os.utime(record_, (1, 1))
     layers.settle_all()
     assert layers.get(top).boot == "" and layers.get(image.chain_ids[0]).boot != ""
