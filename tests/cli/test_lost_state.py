@@ -177,3 +177,20 @@ def test_record_of_another_type(own_rdock: Rdock, place: str, value: object) -> 
     assert result.code == 1 and f"cannot read {path}" in result.err, str(result)
     assert len(result.err.splitlines()) <= 2
     own_rdock.ok("rm", "-f", container)
+
+
+def test_monitor_that_is_killed_when_the_runtime_has_created(own_rdock: Rdock, tmp_path: Path) -> None:
+    """Its process 1 is in no record yet; the next command ends it all the same."""
+    crun = shutil.which("crun")
+    if crun is None:
+        pytest.skip("crun is not installed")
+    wrapper = tmp_path / "crun"
+    kill = 'read -r _ _ _ monitor _ </proc/$PPID/stat; grep Name:.rdock-monitor /proc/$monitor/status && kill -9 "$monitor"'
+    wrapper.write_text(f'#!/bin/sh\n{crun} "$@" || exit\ncase "$*" in *--bundle*) {kill};; esac\n')
+    wrapper.chmod(0o755)
+    result = own_rdock("run", "--name", "one", "--runtime", str(wrapper), "--network", "none", STARTER, "sleep", "60")
+    assert result.code == 125 and "monitor ended" in result.err, str(result)
+    wrapper.write_text(f'#!/bin/sh\nexec {crun} "$@"\n')
+    assert own_rdock.ok("ps", "-a", "--format", "{{.Names}} {{.State}}") == "one created"
+    wait_for(lambda: not own_rdock.home.processes(), "no process is left")
+    own_rdock.ok("rm", "one")
