@@ -6,6 +6,7 @@ it; so a session outlives a client that goes away, as in Docker, and `-d` needs 
 
 from __future__ import annotations
 
+import errno
 import os
 
 from rdock import launch
@@ -13,7 +14,7 @@ from rdock.container import attach, capability_sets, filters, monitor, spec, std
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
-from rdock.linux import idmap, namespaces, sockets
+from rdock.linux import idmap, namespaces, process, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
@@ -84,13 +85,28 @@ def explain(error: BaseException, container: Container, request: Request) -> Rdo
     """What the user is told of a session that did not start."""
     if isinstance(error, RdockError):
         return error
+    met_its_end = isinstance(error, OSError) or (isinstance(error, Failed) and error.step in join.ENTERING)
+    if met_its_end and getattr(error, "errno", 0) in _OF_AN_END and _is_ending(container):
+        return NotRunning(container.id)
     if isinstance(error, Failed):
         return monitor.explain_failure(error, request.args[0])
     if isinstance(error, OSError):
-        if not container.state().is_running:
-            return NotRunning(container.id)
         return system_failure("cannot enter the container", error)
     return SystemFailure(f"the session failed: {type(error).__name__}: {error}")
+
+
+# A process that exits has no root directory any more, its dying pid namespace no memory for another process, and
+# its control group may be gone.
+_OF_AN_END = (errno.ENOENT, errno.ESRCH, errno.ENOMEM, errno.ENODEV)
+
+
+def _is_ending(container: Container) -> bool:
+    pidfd = container.state().process.open()
+    if pidfd is None:
+        return True
+    ended = process.wait_exit(pidfd, 1)
+    os.close(pidfd)
+    return ended
 
 
 class _Session:
@@ -150,4 +166,5 @@ class _Session:
         )
 
     def _filter(self) -> bytes | None:
-        return None if self.request.privileged else filters.saved(self.container.directory)
+        """The container's own, also with `--privileged`, which is about capabilities, as in Docker."""
+        return filters.saved(self.container.directory)

@@ -7,6 +7,7 @@ imports stand at the top, as in child.py.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from rdock.linux import namespaces, process, signals
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 CLONE_PARENT = 0x00008000
 KINDS = ("user", "cgroup", "ipc", "uts", "network", "pid", "mount")
+# The steps that fail when the container is about to end.
+ENTERING = ("join cgroup", "enter namespaces", "fork")
 
 
 class Joined(Value):
@@ -68,7 +71,7 @@ def start(
         os.waitpid(go_between, 0)
         ours.close()
     if child < 0:
-        raise Failed("the go-between ended", 0, "")
+        raise Failed("fork", errno.ESRCH, "")  # the go-between was killed, with the container's control group
     return Joined(child, terminal)
 
 

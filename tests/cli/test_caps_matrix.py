@@ -57,7 +57,7 @@ TABLE: dict[str, tuple[list[str], list[str], tuple[int, int, int, int], tuple[in
         ["--security-opt", "no-new-privileges:true", "-u", "7"], ["-u", "8"], (MASK, 0, 1, 2), (MASK, 0, 1, 2),
     ),
     "unconfined": (["--security-opt", "seccomp=unconfined"], [], (MASK, MASK, 0, 0), (MASK, MASK, 0, 0)),
-    "exec privileged": ([], ["--privileged"], (MASK, MASK, 0, 2), (ALL, ALL, 0, 0)),
+    "exec privileged": ([], ["--privileged"], (MASK, MASK, 0, 2), (ALL, ALL, 0, 2)),
 }  # fmt: skip
 
 # In the caller's environment, and never to be seen inside.

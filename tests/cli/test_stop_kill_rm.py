@@ -176,3 +176,20 @@ def test_several_wait(rdock: Rdock, runtime: str) -> None:
     waiting = [rdock.start("wait", container, stdin=subprocess.DEVNULL, bufsize=0) for _ in range(5)]
     for command in waiting:
         assert command.communicate(timeout=30) == (b"8\n", b"")
+
+
+def test_exec_while_it_ends(rdock: Rdock) -> None:
+    """Whatever step of an exec meets the end of the container, it is told as that."""
+    seen = set()
+    for _ in range(12):
+        container = started(rdock, "exec sleep 1000")
+        commands = [rdock.start("exec", container, "true") for _ in range(4)]
+        rdock.ok("kill", container)
+        for command in commands:
+            _, err = command.communicate(timeout=60)
+            text = err.decode()
+            if command.returncode == 0 or command.returncode == 137:
+                continue
+            assert text == f"rdock: container {container} is not running\n", text
+            seen.add(command.returncode)
+    assert seen <= {1, 126}, seen
