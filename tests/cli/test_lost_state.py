@@ -185,7 +185,7 @@ def test_monitor_that_is_killed_when_the_runtime_has_created(own_rdock: Rdock, t
     if crun is None:
         pytest.skip("crun is not installed")
     wrapper = tmp_path / "crun"
-    kill = 'read -r _ _ _ monitor _ </proc/$PPID/stat; grep Name:.rdock-monitor /proc/$monitor/status && kill -9 "$monitor"'
+    kill = "read -r _ _ _ monitor _ </proc/$PPID/stat; grep -q rdock-monitor /proc/$monitor/comm && kill -9 $monitor"
     wrapper.write_text(f'#!/bin/sh\n{crun} "$@" || exit\ncase "$*" in *--bundle*) {kill};; esac\n')
     wrapper.chmod(0o755)
     result = own_rdock("run", "--name", "one", "--runtime", str(wrapper), "--network", "none", STARTER, "sleep", "60")

@@ -8,6 +8,7 @@
  *                             watches /proc for new processes, opens whatever their links lead to, looks for the
  *                             first word in their command lines and for the second in their environments; prints
  *                             what is not of the container, and at the end how much it saw
+ *     probe swap ONE OTHER    exchanges two files, without a pause, until it is killed
  */
 
 #define _GNU_SOURCE
@@ -119,12 +120,22 @@ static int hunt(int seconds, char **marks)
 	return 0;
 }
 
+static int swap(const char *one, const char *other)
+{
+	while (!renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE))
+		;
+	perror("renameat2");
+	return 1;
+}
+
 int main(int count, char **arguments)
 {
 	if (count > 2 && !strcmp(arguments[1], "show"))
 		return show(arguments + 2);
 	if (count > 4 && !strcmp(arguments[1], "hunt"))
 		return hunt(atoi(arguments[2]), arguments + 3);
+	if (count > 3 && !strcmp(arguments[1], "swap"))
+		return swap(arguments[2], arguments[3]);
 	/* Not always the first word: an interpreter gets the script's name before it. */
 	for (int i = 1; i + 1 < count; i++)
 		if (!strcmp(arguments[i], "write")) {
