@@ -44,12 +44,6 @@ class Conflict(RdockError):
     http_status = 409
 
 
-class Forbidden(RdockError):
-    """The request is understood and refused."""
-
-    http_status = 403
-
-
 class Unavailable(RdockError):
     """Something needed is missing on this machine or does not answer."""
 
@@ -75,6 +69,12 @@ class DataLoss(RdockError):
 
 class UsageError(InvalidParameter):
     """The command line does not fit its grammar (exit code 125, as Docker's)."""
+
+    exit_code = 125
+
+
+class NotThereYet(Unsupported):
+    """A command or an option of Docker that rdock lacks, which ends as one that nobody knows does."""
 
     exit_code = 125
 
@@ -109,6 +109,25 @@ class CommandNotFound(InvalidParameter):
     """The command of a container does not exist (exit code 127)."""
 
     exit_code = 127
+
+
+def printable(text: str) -> str:
+    """A text in one line for a terminal, which does nothing but show it.
+
+    Names and values of images and users come to be in messages, and what is in them is not to steer the
+    terminal: control characters, those that turn the direction of writing, and bytes that are no UTF-8 are escaped.
+    """
+    if text.isprintable():
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    if "\udc80" <= character <= "\udcff":  # a byte, as os.fsdecode has it
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return repr(character)[1:-1]
 
 
 def reason(error: OSError) -> str:

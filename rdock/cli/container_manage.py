@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers, lifecycle
 from rdock.container.containers import Container
@@ -134,7 +135,7 @@ def _each(
             sys.stdout.write((reference if answer is None else answer) + "\n")
             sys.stdout.flush()
         except RdockError as e:
-            sys.stderr.write(f"rdock: {e.message}\n" + (f"{e.hint}\n" if e.hint else ""))
+            failed = complain(e, 1)
             if not (missing_is_fine and isinstance(e, NoSuchContainer)):
-                code = 1
+                code = failed
     return code

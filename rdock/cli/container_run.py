@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
 from rdock.container import attach, capability_sets, containers, lifecycle, request
 from rdock.container.attach import Attached
@@ -123,11 +124,19 @@ def _config(options: Options, words: list[str]) -> Config:
     )
 
 
+def _bind(text: str) -> str:
+    """The caller's directory, which may have been removed, counts only for what is relative to it."""
+    directory = callers_directory()
+    if text.startswith((".", "~")) and not directory:
+        raise InvalidParameter(f"invalid volume specification: '{text}': getwd: no such file or directory")
+    return request.parse_bind(text, directory)
+
+
 def _host_config(options: Options) -> HostConfig:
     published = [binding for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
     capability_sets.resolve(options.list("--cap-add"), options.list("--cap-drop"), options.flag("--privileged"))
     return HostConfig(
-        binds=[request.parse_bind(text, os.getcwd()) for text in options.list("--volume")],
+        binds=[_bind(text) for text in options.list("--volume")],
         network_mode=sandbox.parse_mode(options.text("--network") or ""),
         port_bindings=endpoint.to_bindings(published),
         auto_remove=options.flag("--rm"),

@@ -7,10 +7,19 @@ import os
 import sys
 
 from rdock.cli import output
+from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers, inspect, logs
 from rdock.container.containers import Container, State
-from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, NoSuchImage, NoSuchObject, NotFound
+from rdock.errors import (
+    DataLoss,
+    InvalidParameter,
+    NoSuchContainer,
+    NoSuchImage,
+    NoSuchObject,
+    NotFound,
+    printable,
+)
 from rdock.image import describe, images
 from rdock.state import timestamp
 
@@ -29,7 +38,7 @@ Aliases:
 Options:
   -a, --all             Show all containers (default shows just running)
       --format string   Format output using a custom template
-  -n, --last int        Show n last created containers (includes all states)
+  -n, --last int        Show n last created containers (includes all states) (default -1)
   -l, --latest          Show the latest created container (includes all states)
       --no-trunc        Don't truncate output
   -q, --quiet           Only display container IDs
@@ -42,7 +51,7 @@ _PS_COLUMNS = {
 
 
 def ps(options: Options) -> int:
-    last = 1 if options.flag("--latest") else options.number("--last")
+    last = _last(options)
     whole = options.flag("--no-trunc")
     rows = []
     damaged: list[DataLoss] = []
@@ -51,10 +60,15 @@ def ps(options: Options) -> int:
         if state.is_running or options.flag("--all") or last is not None:
             rows.append(_row(container, state, whole=whole))
     output.show(rows, _PS_COLUMNS, options, quiet_key="ID")
-    sys.stdout.flush()
-    for error in damaged:
-        sys.stderr.write(f"rdock: {error.message}\n{error.hint}\n")
-    return 1 if damaged else 0
+    return max([complain(error, 1) for error in damaged], default=0)
+
+
+def _last(options: Options) -> int | None:
+    """How many to show whatever their state; none asked for, as Docker has it, are 0 and any negative number."""
+    last = options.number("--last")
+    if last in (None, -1) and options.flag("--latest"):
+        return 1
+    return last if last is not None and last > 0 else None
 
 
 def _row(container: Container, state: State, *, whole: bool) -> dict[str, Any]:
@@ -64,7 +78,7 @@ def _row(container: Container, state: State, *, whole: bool) -> dict[str, Any]:
     return {
         "ID": container.id if whole else container.short_id,
         "Image": container.image_name,
-        "Command": '"' + (command if whole or len(command) <= 20 else command[:19] + "…") + '"',
+        "Command": _quoted(command if whole or len(command) <= 20 else command[:19] + "…"),
         "CreatedAt": container.created,
         "RunningFor": output.age(created) + " ago",
         "Status": status_text(state),
@@ -75,6 +89,11 @@ def _row(container: Container, state: State, *, whole: bool) -> dict[str, Any]:
         "Mounts": ",".join(bind.split(":")[0] for bind in container.host_config.binds),
         "Networks": container.host_config.network_mode,
     }
+
+
+def _quoted(text: str) -> str:
+    """As Go's strconv.Quote: what an image calls its command must not steer the terminal."""
+    return '"' + printable(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
 
 
 def status_text(state: State) -> str:
@@ -144,22 +163,20 @@ def inspect_(options: Options) -> int:
     kind = options.text("--type") or ""
     if kind not in ("", "container", "image"):
         raise InvalidParameter(f'"{kind}" is not a valid value for --type')
-    found, missing = [], []
+    found: list[dict[str, Any]] = []
+    missing: list[NotFound] = []
     for name in options.arguments:
         try:
             found.append(_describe(name, kind))
         except NotFound as e:
-            missing.append(e.message)
+            missing.append(e)
     template = options.text("--format")
     if template and template != "json":
         for item in found:
             sys.stdout.write(output.render(template, item) + "\n")
     else:
         sys.stdout.write(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-    for message in missing:
-        sys.stderr.write(f"rdock: {message}\n")
-    return 1 if missing else 0
+    return max([complain(error, 1) for error in missing], default=0)
 
 
 def _describe(name: str, kind: str) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import os
 import sys
 
 from rdock.cli import output
+from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers
-from rdock.errors import InvalidParameter, NoSuchImage, RdockError, Unsupported
+from rdock.errors import InvalidParameter, NoSuchImage, RdockError, Unsupported, printable
 from rdock.image import archive, filters, reference
 from rdock.image import images as store
 from rdock.image.images import Image, Use
@@ -185,11 +186,10 @@ def rmi(options: Options) -> int:
             for line in store.remove_image(name, force=options.flag("--force"), uses=_uses):
                 _say(line)
         except RdockError as e:
-            sys.stdout.flush()
-            sys.stderr.write(f"rdock: {e.message}\n")
+            failed = complain(e, 1)
             # With --force a missing image is reported but no failure, as in Docker.
             if not (options.flag("--force") and isinstance(e, NoSuchImage)):
-                code = 1
+                code = failed
     return code
 
 
@@ -206,7 +206,7 @@ def _say(line: str) -> None:
 
 
 def _warn(line: str) -> None:
-    sys.stderr.write(f"WARNING: {line}\n")
+    sys.stderr.write(f"WARNING: {printable(line)}\n")
 
 
 def _silent(_: str) -> None:

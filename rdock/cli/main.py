@@ -12,14 +12,14 @@ import sys
 
 from rdock import __version__, config, launch, paths
 from rdock.cli import usage
-from rdock.errors import RdockError, UsageError, reason
+from rdock.errors import RdockError, UsageError, printable, reason
 from rdock.linux import process
 from rdock.runtime import rootless
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class Command(Value):
@@ -94,12 +94,17 @@ Global Options:
 """
 
 
-def main(words: Sequence[str]) -> int:
-    """Run one command line; the exit code."""
+# Where the command was given; what `callers_directory` tells.
+_directory = ""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run one command line, this process's unless another is given; the exit code."""
+    _fill_standard_streams()
     os.umask(0o022)  # files made for containers are for their users, whatever the caller keeps private
     process.close_on_exec_all()
     try:
-        code = _run(list(words))
+        code = _run(list(sys.argv[1:] if words is None else words))
         sys.stdout.flush()
         sys.stderr.flush()
         return code
@@ -119,13 +124,30 @@ def main(words: Sequence[str]) -> int:
 
 def complain(error: RdockError, code: int) -> int:
     """One line of what went wrong, a second one with the fix."""
-    lines = [f"rdock: {error.message}"] + ([error.hint] if error.hint else [])
+    # The line feeds of a hint are ours: that of a UsageError is a paragraph.
+    lines = [f"rdock: {printable(error.message)}"] + ([*map(printable, error.hint.split("\n"))] if error.hint else [])
     try:
         sys.stdout.flush()
     except OSError:
         pass  # it is what went wrong
-    os.write(2, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
+    try:
+        os.write(2, ("\n".join(lines) + "\n").encode())
+    except OSError:
+        pass  # there is nobody to tell
     return code
+
+
+def _fill_standard_streams() -> None:
+    """Open those of 0, 1 and 2 that the caller has closed: the next file opened would be taken for one of them."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)
 
 
 def _run(words: list[str]) -> int:
@@ -137,6 +159,8 @@ def _run(words: list[str]) -> int:
         sys.stdout.write(f"rdock version {__version__}\n")
         return 0
     launch.debugging = options.flag("--debug")
+    if options.arguments[0] in groups() and options.arguments[1:2] in ([], ["--help"], ["-h"]):
+        return _help(options.arguments[:1])
     name, rest = find(options.arguments)
     if name == "help":
         return _help(rest)
@@ -164,11 +188,21 @@ def enter() -> None:
     """Become root of the user's own namespaces, and clear away what killed processes left."""
     from rdock.container import removal
 
+    global _directory
+    try:
+        _directory = os.getcwd()
+    except OSError:
+        pass  # it was removed
     settings = config.current()
     entered = rootless.enter(settings.id_mode, settings.holder_linger)
     if entered.mode == "single" and settings.id_mode == "auto":
         _tell_of_one_id()
     removal.sweep()
+
+
+def callers_directory() -> str:
+    """Where the command was given, which may not be there in the user's namespaces; empty if it was removed."""
+    return _directory
 
 
 def _tell_of_one_id() -> None:
@@ -197,22 +231,31 @@ def text_name(function: str) -> str:
 def find(words: list[str]) -> tuple[str, list[str]]:
     """The command that the words begin with, under its short name, and the words after it.
 
-    Raises UsageError in Docker's words if there is none.
+    Raises UsageError in Docker's words if there is none, NotThereYet if Docker has one.
     """
     for count in (2, 1):
         name = " ".join(words[:count])
         name, *implied = ALIASES.get(name, name).split(" --")
         if name in COMMANDS or name == "help":
             return name, [*(f"--{option}" for option in implied), *words[count:]]
-    raise UsageError(f"unknown command: rdock {words[0]}", "\nRun 'rdock --help' for more information")
+    from rdock.cli import docker_names
+
+    in_group = words[0] in groups()
+    known = docker_names.missing_command(words)
+    if known is not None:
+        raise known
+    raise UsageError(
+        f"unknown command: rdock {' '.join(words[: 1 + in_group])}",
+        f"\nRun 'rdock {words[0] + ' ' if in_group else ''}--help' for more information",
+    )
 
 
 def _help(words: list[str]) -> int:
-    if words:
-        name, _ = find(words)
-        sys.stdout.write("\n" + text_of(COMMANDS[name]) + "\n")
-    else:
-        sys.stdout.write(overview())
+    if len(words) == 1 and words[0] in groups():
+        sys.stdout.write(group_page(words[0]))
+        return 0
+    name, _ = find(words or ["help"])
+    sys.stdout.write(overview() if name == "help" else "\n" + text_of(COMMANDS[name]) + "\n")
     return 0
 
 
@@ -230,9 +273,31 @@ def all_texts() -> list[str]:
 def overview() -> str:
     """The page that `rdock --help` shows."""
     head, _, options = GLOBAL_TEXT.partition("\nGlobal Options:\n")
-    width = max(len(name) for name in COMMANDS)
-    commands = "".join(f"  {name:<{width}}  {command.summary}\n" for name, command in COMMANDS.items())
     return (
-        f"\n{head}\nCommands:\n{commands}\nGlobal Options:\n{options}\n"
+        f"\n{head}\nCommands:\n{_list(COMMANDS)}\nGlobal Options:\n{options}\n"
         "Run 'rdock COMMAND --help' for more information on a command.\n"
     )
+
+
+def groups() -> set[str]:
+    """Docker's nouns: the first words of the longer spellings."""
+    return {name.partition(" ")[0] for name in ALIASES}
+
+
+def group_page(group: str) -> str:
+    """The page that `rdock container` shows: its commands, each in one spelling."""
+    commands: dict[str, Command] = {}
+    for name, short in ALIASES.items():
+        noun, _, verb = name.partition(" ")
+        command = COMMANDS[short.partition(" ")[0]]
+        if noun == group and command not in commands.values():
+            commands[verb] = command
+    return (
+        f"\nUsage:  rdock {group} COMMAND\n\nCommands:\n{_list(commands)}\n"
+        f"Run 'rdock {group} COMMAND --help' for more information on a command.\n"
+    )
+
+
+def _list(commands: Mapping[str, Command]) -> str:
+    width = max(map(len, commands))
+    return "".join(f"  {name:<{width}}  {command.summary}\n" for name, command in commands.items())

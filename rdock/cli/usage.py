@@ -14,7 +14,7 @@ import binascii
 import os
 
 from rdock import jsontext
-from rdock.errors import UsageError
+from rdock.errors import RdockError, UsageError
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -104,7 +104,7 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
     grammar = grammar_of(text)
     hint = f"\n{usage_line(text)}\n\nRun 'rdock {command} --help' for more information".replace("  --", " --")
     try:
-        found = _match(grammar, list(words))
+        found = _match(grammar, command, list(words))
         if found is not None:
             found.hint = hint
         if found is not None and command:  # without a command the caller has a page to show
@@ -120,7 +120,7 @@ def usage_line(text: str) -> str:
     return text.lstrip("\n").split("\n", 1)[0]
 
 
-def _match(grammar: Grammar, words: list[str]) -> Options | None:
+def _match(grammar: Grammar, command: str, words: list[str]) -> Options | None:
     longs = {option.long: option for option in grammar.options}
     shorts = {option.short: option for option in grammar.options if option.short}
     found: dict[str, list[str]] = {}
@@ -134,9 +134,10 @@ def _match(grammar: Grammar, words: list[str]) -> Options | None:
             name, equals, value = word.partition("=")
             if name == "--help":
                 return None
-            if name not in longs:
-                raise UsageError(f"unknown flag: {name}")
-            _take(longs[name], name, equals, value, words, found)
+            option = longs.get(name) or longs.get(_hidden_spelling(name))
+            if option is None:
+                raise _unknown(command, name, f"unknown flag: {name}")
+            _take(option, name, equals, value, words, found)
         elif word.startswith("-") and word != "-":
             cluster = word[1:]
             while cluster:
@@ -145,7 +146,7 @@ def _match(grammar: Grammar, words: list[str]) -> Options | None:
                 if option is None:
                     if short == "-h":
                         return None
-                    raise UsageError(f"unknown shorthand flag: '{short[1]}' in {word}")
+                    raise _unknown(command, short, f"unknown shorthand flag: '{short[1]}' in {word}")
                 if option.kind == "bool":
                     if cluster.startswith("="):
                         _take(option, short, "=", cluster[1:], words, found)
@@ -161,6 +162,19 @@ def _match(grammar: Grammar, words: list[str]) -> Options | None:
                 arguments += words
                 break
     return Options(grammar, found, arguments)
+
+
+def _hidden_spelling(name: str) -> str:
+    from rdock.cli import docker_names
+
+    return docker_names.HIDDEN_SPELLINGS.get(name, "")
+
+
+def _unknown(command: str, name: str, complaint: str) -> RdockError:
+    """The error for an option that rdock lacks: another one if Docker has it."""
+    from rdock.cli import docker_names
+
+    return docker_names.missing_option(command, name) or UsageError(complaint)
 
 
 def _take(

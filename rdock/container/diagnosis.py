@@ -147,7 +147,29 @@ def _numbers(path: str) -> list[int]:
 
 def _runtimes() -> list[Finding]:
     others = [name for name in ("crun", "runc") if launch.find_program(name)]
-    return [Finding("runtimes", OK, ", ".join(["rdock", *others]))]
+    unfit = _controllers_beside_v1() if "crun" in others else []
+    if not unfit:
+        return [Finding("runtimes", OK, ", ".join(["rdock", *others]))]
+    others.remove("crun")
+    return [
+        Finding("runtimes", OK, ", ".join(["rdock", *others])),
+        Finding(
+            "runtime crun", LIMITED,
+            f"refuses this machine's mixture of cgroups: version 1, and {' '.join(unfit)} in version 2",
+            "boot with systemd.unified_cgroup_hierarchy=1, or stay with --runtime rdock",
+        ),
+    ]  # fmt: skip
+
+
+def _controllers_beside_v1(top: str = "/sys/fs/cgroup") -> list[str]:
+    """What a version 2 that is mounted beside version 1 has; crun takes such a machine only if that is nothing."""
+    if os.path.exists(f"{top}/cgroup.controllers"):
+        return []
+    try:
+        with open(f"{top}/unified/cgroup.controllers", encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return []
 
 
 def info() -> dict[str, Any]:

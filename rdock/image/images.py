@@ -93,7 +93,7 @@ def lookup(name: str) -> Image:
     """The image that a reference, an id or the beginning of an id names. Raises NoSuchImage, InvalidParameter."""
     found = find(name)
     if found is None:
-        raise NoSuchImage(_shown(name))
+        raise NoSuchImage(shown(name))
     return found
 
 
@@ -152,12 +152,25 @@ def _load(state: Catalog, entry: Entry) -> Image:
     )
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
     """A name in an error message, as Docker spells it: with its tag."""
     try:
         return reference.parse(name).tagged().familiar
     except InvalidParameter:
         return name
+
+
+def similar(name: str) -> list[str]:
+    """The names in the store that differ from this one only in the tag or the registry, in familiar form.
+
+    Other tools' archives name images by `localhost/`, which to Docker is a registry like any other.
+    """
+    try:
+        path = reference.parse(name).path.removeprefix("library/")
+    except InvalidParameter:  # an id
+        return []
+    found = [reference.parse(text) for text in catalog.read().references if "@" not in text]
+    return sorted(other.familiar for other in found if other.path.removeprefix("library/") == path)
 
 
 # -- unpacking -----------------------------------------------------------------------------------
@@ -206,7 +219,7 @@ def tag(source: str, target: str) -> None:
     with catalog.change() as state:
         image_id = _resolve(state, source)
         if not image_id:
-            raise NoSuchImage(_shown(source))
+            raise NoSuchImage(shown(source))
         state.references[str(wanted.tagged())] = image_id
 
 
@@ -223,7 +236,7 @@ def remove_image(name: str, *, force: bool = False, uses: Uses = _no_uses) -> li
     with journal.removing() as doomed, catalog.change() as state:
         image_id = _resolve(state, name)
         if not image_id:
-            raise NoSuchImage(_shown(name))
+            raise NoSuchImage(shown(name))
         using = [use for use in uses() if use.image_id == image_id]
         names = state.references_of(image_id)
         by_name = not image_id.startswith(name.removeprefix("sha256:"))

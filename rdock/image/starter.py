@@ -33,8 +33,19 @@ def find(name: str, pull: str) -> Image:
     if found is not None and pull != "always":
         return found
     if found is None and pull == "never":
-        raise NoSuchImage(name)
-    raise Unavailable(
-        f"Unable to find image '{name}' locally: pulling from a registry is not there yet",
-        hint="rdock load -i FILE or rdock import FILE NAME; rdock/starter is built in",
-    )
+        raise NoSuchImage(images.shown(name))
+    raise _no_registry(name, found)
+
+
+def _no_registry(name: str, found: Image | None) -> Unavailable:
+    shown = images.shown(name)
+    if found is not None:
+        return Unavailable(
+            f"cannot pull '{shown}': pulling from a registry is not there yet",
+            hint="--pull missing, the default, takes the image that is there",
+        )
+    near = images.similar(name)
+    hint = "rdock load -i FILE or rdock import FILE NAME; rdock/starter is built in"
+    if near:
+        hint = f"there is {', '.join(near[:5])}" + (f" and {len(near) - 5} more" if len(near) > 5 else "")
+    return Unavailable(f"Unable to find image '{shown}' locally: pulling from a registry is not there yet", hint)

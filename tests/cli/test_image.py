@@ -128,3 +128,23 @@ def test_a_killed_load_is_cleared_away(fresh_rdock: Rdock, tmp_path: Path) -> No
         rdock.ok("images")
         assert not [name for name in _store(rdock) if name.startswith("staging")]
     assert rdock.ok("load", "-i", str(path)) == "Loaded image: big:latest"
+
+
+def test_an_image_that_is_not_here(fresh_rdock: Rdock, app: Path) -> None:
+    """It is named in full, and so are those that may have been meant."""
+    rdock = fresh_rdock
+    rdock.ok("load", "-i", str(app))
+    where = "locally: pulling from a registry is not there yet"
+    result = rdock("run", "nosuch", "true")
+    assert result.err.splitlines()[0] == f"rdock: Unable to find image 'nosuch:latest' {where}"
+    assert result.code == 125 and "rdock load -i FILE" in result.err
+    result = rdock("run", "app", "true")
+    assert (result.code, result.err.splitlines()) == (
+        125, [f"rdock: Unable to find image 'app:latest' {where}", "there is app:1"],
+    )  # fmt: skip
+    # podman's archives call what was built there localhost/…, a registry to Docker
+    rdock.ok("tag", "app:1", "localhost/built:latest")
+    assert rdock("run", "built", "true").err.splitlines()[1] == "there is localhost/built:latest"
+    result = rdock("run", "--pull", "always", "app:1", "true")
+    assert result.code == 125 and result.err.startswith("rdock: cannot pull 'app:1': "), str(result)
+    assert rdock("run", "--pull", "never", "app", "true").err == "rdock: No such image: app:latest\n"

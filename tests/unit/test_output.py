@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from rdock.cli import output
-from rdock.errors import InvalidParameter
+from rdock.cli import container_watch, main, output, usage
+from rdock.errors import InvalidParameter, printable
 
 ITEM = {
     "Name": "a", "Size": 3, "On": True, "State": {"Pid": 7, "Health": None}, "Env": ["A=1", "B=2"],
@@ -74,3 +74,34 @@ def test_sizes(count: int, digits: int, text: str) -> None:
 )  # fmt: skip
 def test_ages(seconds: int, text: str) -> None:
     assert output.age(time.time() - seconds - 0.2) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ümläut 日本 🐳", "plain, ümläut 日本 🐳"),
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("two\nlines\r\t", r"two\nlines\r\t"),
+        ("\x7f\x9b2J", r"\x7f\x9b2J"),
+        ("\u202etxt.exe", r"\u202etxt.exe"),
+        (b"\xff\x9b".decode("utf-8", "surrogateescape"), r"\xff\x9b"),
+        ("back\\slash 'quoted'", "back\\slash 'quoted'"),
+    ],
+)
+def test_what_would_steer_a_terminal_is_escaped(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
+def test_a_command_is_quoted_as_go_quotes() -> None:
+    assert container_watch._quoted('sh -c "a\\b"\n\x1b[m…') == r'"sh -c \"a\\b\"\n\x1b[m…"'
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [([], None), (["-n", "2"], 2), (["-n", "-1"], None), (["-n", "0"], None), (["-l"], 1), (["-l", "-n", "3"], 3),
+     (["-l", "-n", "-1"], 1)],
+)  # fmt: skip
+def test_the_last_containers(words: list[str], count: int | None) -> None:
+    options = usage.parse(main.text_of(main.COMMANDS["ps"]), "ps", words)
+    assert options is not None
+    assert container_watch._last(options) == count

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 
 import pytest
 
-from rdock.cli import main, usage
-from rdock.errors import UsageError
+from rdock.cli import docker_names, main, usage
+from rdock.errors import NotThereYet, UsageError
 
 COMMANDS = sorted(main.COMMANDS)
 RUN = main.text_of(main.COMMANDS["run"])
@@ -95,6 +97,68 @@ def test_refusals_are_dockers(words: list[str], message: str) -> None:
     assert refusal.value.exit_code == 125
 
 
+# -- what Docker has and rdock lacks -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--gpus", "all", "i"], "'rdock run --gpus' is not there yet"),
+        (["--gpus=all", "i"], "'rdock run --gpus' is not there yet"),
+        (["-itP", "i"], "'rdock run -P' (--publish-all) is not there yet"),
+    ],
+)
+def test_options_of_docker_are_told_from_slips(words: list[str], message: str) -> None:
+    with pytest.raises(NotThereYet) as refusal:
+        usage.parse(RUN, "run", words)
+    assert (refusal.value.message, refusal.value.hint, refusal.value.exit_code) == (message, "", 125)
+
+
+def test_options_that_docker_knows_by_another_name() -> None:
+    assert parse(RUN, "--net", "none", "i").text("--network") == "none"
+    assert parse(RUN, "--net=host", "i").text("--network") == "host"
+    with pytest.raises(UsageError, match="unknown flag: --net"):
+        usage.parse(RM, "rm", ["--net", "x"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("builder prune", "'rdock builder' is not there yet"),
+        ("compose up", "'rdock compose' is not there yet"),
+        ("container rename a b", "'rdock container rename' is not there yet"),
+        ("swarm init", "'rdock swarm' is not there: rdock is for one machine"),
+    ],
+)
+def test_commands_of_docker_are_told_from_slips(words: str, message: str) -> None:
+    with pytest.raises(NotThereYet) as refusal:
+        main.find(words.split())
+    assert (refusal.value.message, refusal.value.hint, refusal.value.exit_code) == (message, "", 125)
+
+
+@pytest.mark.parametrize("words", ["nosuch", "container nosuch", "container build", "image run"])
+def test_unknown_commands(words: str) -> None:
+    with pytest.raises(UsageError, match=f"^unknown command: rdock {words}$"):
+        main.find(words.split())
+
+
+def test_names_of_docker_are_complete() -> None:
+    """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
+    assert set(COMMANDS) - set(docker_names.names("")) == {"doctor"}
+    for name in main.ALIASES:
+        group, _, verb = name.partition(" ")
+        assert verb in docker_names.names(group), name
+    for name in COMMANDS:
+        ours = {option.long for option in usage.compile_text(main.text_of(main.COMMANDS[name])).options}
+        assert name == "doctor" or ours <= {long for _, long in docker_names.options(name)}, name
+
+
+def test_page_of_a_group() -> None:
+    page = main.group_page("image")
+    for verb in ("ls", "load", "import", "tag", "rm", "inspect"):
+        assert re.search(rf"^  {verb} ", page, re.MULTILINE), page
+
+
 def test_number_of_arguments() -> None:
     with pytest.raises(UsageError) as refusal:
         usage.parse(RUN, "run", [])
@@ -104,3 +168,10 @@ def test_number_of_arguments() -> None:
     for words in (["a"], ["a", "b", "c"]):
         with pytest.raises(UsageError, match="requires 2 arguments"):
             usage.parse(tag, "tag", words)
+
+
+def test_the_installed_command_takes_the_words_of_its_process() -> None:
+    """As setuptools calls it: without arguments."""
+    code = "import sys; sys.argv = ['rdock', '--version']; from rdock.cli.main import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("rdock version "), done.stderr
