@@ -46,12 +46,13 @@ has_library() {
     return 1
 }
 
-# The packages of rdock's helpers that are missing, one a line, with what they are for.
+# The packages of rdock's helpers that are missing, one a line, with how much they matter.
 missing_helpers() {
-    has_program newuidmap || echo 'uidmap: containers have one user id only'
-    has_program slirp4netns || echo 'slirp4netns: containers have no private network'
-    has_program fuse-overlayfs || echo 'fuse-overlayfs: the storage driver of that name'
-    has_library libseccomp.so.2 || echo 'libseccomp2: containers run without a filter of system calls'
+    has_program newuidmap || echo 'uidmap (required): without it containers have one user id only'
+    has_library libseccomp.so.2 || echo 'libseccomp2 (required): without it there is no filter of system calls'
+    has_program slirp4netns || echo 'slirp4netns (optional): without it there is only --network host or none'
+    has_program fuse-overlayfs || echo 'fuse-overlayfs (optional): the storage driver of that name'
+    has_venv || echo 'python3-venv (optional): brings Python packages that only some commands need'
 }
 
 install_helpers() {
@@ -59,12 +60,18 @@ install_helpers() {
     [ -n "$missing" ] || return 0
     if may_install; then
         # shellcheck disable=SC2046  # one word per package is meant
-        install_packages $(echo "$missing" | cut -d: -f1) || :
+        install_packages $(packages_of "$missing") || :
         missing=$(missing_helpers)
+        [ -n "$missing" ] || return 0
     fi
-    echo "$missing" | while IFS=': ' read -r package use; do
-        [ -z "$package" ] || say "missing: $package ($use): sudo apt-get install $package"
-    done >&2
+    say "missing: sudo apt-get install $(packages_of "$missing")"
+    echo "$missing" | while read -r line; do
+        say "    $line"
+    done
+}
+
+packages_of() {
+    echo "$1" | cut -d' ' -f1 | tr '\n' ' ' | sed 's/ $//'
 }
 
 # Install whichever of the given Debian packages are not installed; where that is not allowed, say which.
@@ -107,6 +114,10 @@ need_python() {
             exit 125
         }
     }
+}
+
+has_venv() {
+    "$python" -I -c 'import ensurepip, venv' 2>/dev/null
 }
 
 # The Debian packages that PyInstaller needs: to read and strip libraries, and the interpreter as a library.
@@ -169,14 +180,13 @@ fill_environment() {
     [ -e "$environment/stamp" ] || find "$environment" -mindepth 1 -delete
     rm -f "$environment/stamp" "$environment/retry"
     requirements "$@" >"$environment/requirements"
-    if ! "$python" -I -c 'import ensurepip, venv' 2>/dev/null; then
-        if may_install; then
-            install_packages python3-venv || :
-        else
-            say 'missing: python3-venv (Python packages): sudo apt-get install python3-venv'
-        fi
+    if ! has_venv; then
+        case ${missing:-} in
+        *python3-venv*) ;; # tried, and said, already
+        *) need_packages python3-venv || : ;;
+        esac
     fi
-    if "$python" -I -m venv "$environment" >&2 &&
+    if has_venv && "$python" -I -m venv "$environment" >&2 &&
         "$environment/bin/python" -m pip -qq --disable-pip-version-check --retries 2 \
             install -r "$environment/requirements" >&2; then
         site=$("$environment/bin/python" -c 'import os, sys, sysconfig
@@ -190,6 +200,7 @@ print(os.path.relpath(sysconfig.get_path("purelib"), sys.prefix))')
 
 # What scripts/rdock does on its first use.
 set_up_run() {
+    need_python
     install_helpers
     make_environment "$1"
 }

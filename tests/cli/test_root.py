@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import tarfile
+from typing import IO
+
 from tests.conftest import STARTER
 from tests.payload.image_archives import docker_archive, image
 from tests.payload.tars import directory, end, file, hardlink
-from tests.program import Rdock
+from tests.program import CHECKOUT, Rdock
 
 # What a program may do to the files of the image, each line followed by what it must then see.
 CHANGES = r"""
@@ -83,8 +87,16 @@ def test_stacked_layers(rdock: Rdock, storage: str, runtime: str) -> None:
 
 
 def _busybox() -> list[bytes]:
-    """One layer with a shell, from the machine's own static busybox."""
-    with open("/bin/busybox", "rb") as program:
-        content = program.read()
+    """One layer with a shell: the static busybox of the starter image, since a machine may have none."""
+    with tarfile.open(CHECKOUT / "rdock" / "starter" / "starter.tar.gz") as archive:
+        (entry,) = json.load(_open(archive, "manifest.json"))
+        with tarfile.open(fileobj=_open(archive, entry["Layers"][0])) as layer:
+            content = _open(layer, "bin/busybox").read()
     links = b"".join(hardlink(b"bin/" + name, b"bin/busybox") for name in (b"sh", b"ls", b"rm", b"mkdir", b"cat"))
     return [directory(b"bin") + file(b"bin/busybox", content, mode=0o755) + links + end()]
+
+
+def _open(archive: tarfile.TarFile, name: str) -> IO[bytes]:
+    file = archive.extractfile(name)
+    assert file is not None, name
+    return file

@@ -106,3 +106,26 @@ def test_two_at_once_and_killed_half_way(checkout: Path, home: Home) -> None:
     both = [subprocess.Popen(command, env=environment(home), stdout=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(300) for process in both] == [0, 0]
     assert version(checkout, home) == ""
+
+
+def test_missing_helpers_are_told_in_one_line(home: Home) -> None:
+    """Where nothing may be installed: the line to give to whoever may, and what each package is for."""
+    script = """
+        set -eu
+        . "$root/scripts/lib/setup.sh"
+        need_python
+        may_install() { return 1; }
+        has_venv() { return 1; }
+        has_library() { return 0; }
+        has_program() { [ "$1" = slirp4netns ]; }
+        install_helpers
+    """
+    done = subprocess.run(
+        ["sh", "-c", script], env=environment(home) | {"root": str(CHECKOUT)}, capture_output=True, text=True
+    )
+    first, *others = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert first == "rdock: missing: sudo apt-get install uidmap fuse-overlayfs python3-venv"
+    assert [line.split()[1:3] for line in others] == [
+        ["uidmap", "(required):"], ["fuse-overlayfs", "(optional):"], ["python3-venv", "(optional):"],
+    ]  # fmt: skip
