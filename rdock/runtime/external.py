@@ -27,6 +27,7 @@ class External:
         self._program = launch.program(name)
         self._id = self._command = ""
         self._root: list[str] = []
+        self._options: list[str] | None = None
 
     def create(
         self,
@@ -74,6 +75,12 @@ class External:
     def delete(self, container_id: str, bundle: str) -> None:
         launch.run([self._program, *_state(bundle), "delete", "--force", container_id])
 
+    def _cgroup_options(self) -> list[str]:
+        """The group is rdock's to make. crun must be told to leave groups alone; runc does, where it may not."""
+        if self._options is None:
+            self._options = ["--cgroup-manager=disabled"] if _is_crun(self._program) else []
+        return self._options
+
     def _call(
         self,
         log: str,
@@ -82,7 +89,7 @@ class External:
         join_cgroup: Callable[[int], None] = lambda pid: None,
     ) -> None:
         """Run one operation. The runtime's errors come in its log, its streams are the container's."""
-        options = [*self._root, *(["--log", log] if log else []), *_cgroup_options(self._program)]
+        options = [*self._root, *(["--log", log] if log else []), *self._cgroup_options()]
         if stdio is None:
             status, text = launch.run([self._program, *options, *arguments])
         else:
@@ -93,6 +100,12 @@ class External:
             text = _last_line(log)
         if status:
             raise explain(text, self._command)
+
+
+def _is_crun(program: str) -> bool:
+    """By its name, or its own word where a path hides that."""
+    name = os.path.basename(program)
+    return name == "crun" or (name != "runc" and launch.run([program, "--version"])[1].startswith("crun "))
 
 
 def _state(bundle: str) -> list[str]:
@@ -108,11 +121,6 @@ def _in_group(argv: list[str], stdio: tuple[int, int, int], join_cgroup: Callabl
         status = launch.wait(launch.spawn(argv, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2]))
     finally:
         os._exit(status)
-
-
-def _cgroup_options(program: str) -> list[str]:
-    """Without a delegated cgroup crun must be told to leave them alone; runc does so by itself."""
-    return ["--cgroup-manager=disabled"] if os.path.basename(program) == "crun" else []
 
 
 def explain(text: str, command: str) -> Exception:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,12 @@ def test_a_user_without_ids_is_told_once(fresh_rdock: Rdock) -> None:
     second = fresh_rdock("run", "--rm", "--network", "none", STARTER, "true")
     assert first.code == second.code == 0
     assert "one user id only" in first.err and second.err == ""
+
+
+def test_crun_by_another_name(rdock: Rdock, tmp_path: Path) -> None:
+    crun = shutil.which("crun")
+    if crun is None:
+        pytest.skip("crun is not installed")
+    (tmp_path / "another").symlink_to(crun)
+    options = ["--runtime", str(tmp_path / "another"), "--network", "none"]
+    assert rdock.ok("run", "--rm", *options, STARTER, "echo", "hello") == "hello"
