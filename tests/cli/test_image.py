@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import STARTER
 from tests.payload import image_archives as made
 from tests.payload.tars import directory, end, file
 from tests.program import Rdock
@@ -84,6 +85,7 @@ def test_load_from_a_pipe_and_import(fresh_rdock: Rdock, tmp_path: Path) -> None
     ],
 )
 def test_refusals(rdock: Rdock, words: list[str], code: int, words_of_error: str) -> None:
+    rdock.ok("run", "--rm", "--network", "none", STARTER, "true")  # a template is evaluated only if there is an image
     before = _store(rdock)
     result = rdock(*words)
     assert result.code == code, str(result)
