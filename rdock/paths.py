@@ -43,16 +43,22 @@ def runtime() -> str:
     """The private directory for sockets and mount points, gone at reboot.
 
     Below XDG_RUNTIME_DIR if that is ours; else below /run/user/UID; else, as under cron, su or in CI,
-    a 0700 directory keyed by uid in /tmp. The directory of another user is never used. While something
-    runs, the one it was started in is kept to, though another has come with a login meanwhile.
+    a 0700 directory keyed by uid in /tmp, or, if somebody else has made that one, in the data directory.
+    The directory of another user is never used. While something runs, the one it was started in is
+    kept to, though another has come with a login meanwhile.
     """
     value = _home.get("runtime")
     if value is None:
         uid = os.getuid()
         bases = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"]
         found = [os.path.join(base, "rdock") for base in bases if base.startswith("/") and _is_private(base, uid)]
-        value = _home["runtime"] = _runtime_in_use() or [*found, f"/tmp/rdock-{uid}"][0]
+        value = _home["runtime"] = _runtime_in_use() or (found[0] if found else _runtime_without_login(uid))
     return value
+
+
+def _runtime_without_login(uid: int) -> str:
+    place = f"/tmp/rdock-{uid}"
+    return place if _is_private(place, uid) or not os.path.lexists(place) else os.path.join(data(), "run")
 
 
 def runtime_note() -> str:
@@ -170,14 +176,14 @@ def holders() -> str:
     return os.path.join(data(), "holders")
 
 
-def holder(boot: str, mode: str) -> str:
-    """The record of the process that holds the user's namespaces; one for each id mode that was asked for."""
-    return os.path.join(holders(), boot, f"{mode}.json")
+def holder(boot: str, name: str) -> str:
+    """The record of the process that holds the user's namespaces; its name is the id mode that was asked for."""
+    return os.path.join(holders(), boot, f"{name}.json")
 
 
-def holder_lock(boot: str, mode: str) -> str:
+def holder_lock(boot: str, name: str) -> str:
     """Locked, shared, by all who use the holder's namespaces."""
-    return os.path.join(holders(), boot, f"{mode}.lock")
+    return os.path.join(holders(), boot, f"{name}.lock")
 
 
 # -- runtime: what can be made again -------------------------------------------------------------

@@ -169,8 +169,9 @@ def plan(
     text, when the mode that was asked for is not possible.
     """
     if mode == "auto":
-        # Directly is as good as through the helpers, and saves the start of two programs.
-        if direct:
+        # Directly is as good as through the helpers, and saves the start of two programs. Where there is one id
+        # only, as below `unshare --map-root-user`, setgroups(2) is off as well.
+        if direct and sum(r.size for r in offered_uids) != 1:
             mode = "direct"
         else:
             mode = "subids" if helpers and subuids and subgids else "single"

@@ -72,7 +72,8 @@ def enter(mode: str, linger: float) -> Entered:
     _note_runtime(paths.make_private(paths.runtime()))
     directory = _current_directory()
     boot = process.boot_id()
-    record_path, lock_path = paths.holder(boot, mode), paths.holder_lock(boot, mode)
+    name = mode + _outer_namespace()
+    record_path, lock_path = paths.holder(boot, name), paths.holder_lock(boot, name)
     uid, gid = os.getuid(), os.getgid()
     try:
         _use = _lock(lock_path)
@@ -93,6 +94,13 @@ def enter(mode: str, linger: float) -> Entered:
     os.setresuid(0, 0, 0)
     _entered = Entered(found["mode"], uid, gid)
     return _entered
+
+
+def _outer_namespace() -> str:
+    """A suffix for the holder of one who is in a user namespace already: those of others are out of reach."""
+    initial = 0xEFFFFFFD  # PROC_USER_INIT_INO
+    inode = os.stat("/proc/self/ns/user").st_ino
+    return "" if inode == initial else f"-{inode}"
 
 
 def _current_directory() -> str:

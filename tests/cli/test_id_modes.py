@@ -186,3 +186,13 @@ def test_doctor_finds_what_is_missing(own_rdock: Rdock, tmp_path: Path) -> None:
     found = {entry["name"]: entry for entry in json.loads(inside(own_rdock, script))}
     assert any("slirp4netns" in entry["fix"] for entry in found.values()), found
     assert any("fuse-overlayfs" in entry["fix"] for entry in found.values()), found
+
+
+@pytest.mark.parametrize("options", [["-r"], ["-rm"], ["-rmpf", "--mount-proc"]], ids=" ".join)
+def test_inside_a_user_namespace_of_one_id(own_rdock: Rdock, options: list[str]) -> None:
+    """Each has a holder of its own, though they share a home: those of others are out of reach."""
+    environment = own_rdock.environment()
+    for _ in range(2):
+        command = ["unshare", *options, *own_rdock.argv("run", "--rm", "--network", "none", STARTER, "id", "-u")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
+        assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
