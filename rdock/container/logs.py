@@ -64,10 +64,22 @@ class LogWriter:
         text = "".join(
             '{"log":' + jsontext.quote(part.decode("utf-8", "replace")).translate(_GO_ESCAPES) + tail for part in parts
         )
+        self._write(text.encode("utf-8", "replace"))
+
+    def _write(self, lines: bytes) -> None:
+        """Write whole lines, or as many as go. A full disk must not end the container; what is lost leaves a gap."""
+        left = memoryview(lines)
         try:
-            os.write(self._fd, text.encode("utf-8", "replace"))
+            try:
+                while left:
+                    left = left[os.write(self._fd, left) :]
+            except OSError:
+                written = len(lines) - len(left)
+                torn = written - (lines.rfind(b"\n", 0, written) + 1)
+                if torn:  # or the next line would be glued to it
+                    os.ftruncate(self._fd, os.fstat(self._fd).st_size - torn)
         except OSError:
-            pass  # a full disk must not end the container; what is lost is said by the gap
+            pass
 
 
 def _pieces(line: bytes, end: bytes) -> list[bytes]:
@@ -112,6 +124,10 @@ def read(path: str, *, follow: bool, ended: int | None, tail: int | None = None)
                     if entry is not None:
                         yield entry
                     rest = b""
+            if rest:
+                # Half of a line that is being written, or that the writer takes back.
+                file.seek(-len(rest), os.SEEK_CUR)
+                rest = b""
             if gone:
                 return
             assert watch is not None

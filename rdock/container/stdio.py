@@ -18,6 +18,7 @@ client's half is in attach.py.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 from collections import deque
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
 PACKET = 32768
 _WAITING_LIMIT = 1 << 20
 _NOTHING_THERE = (errno.EAGAIN, errno.EINTR)
+# More than a pseudo-terminal holds, which is 8 KiB in its buffers and 4 KiB in its line discipline.
+_TERMINAL_CAPACITY = 65536
+_LAST_SIGNAL = 64
+# More packets than a socket's buffer holds; one that is dropped may go on sending.
+_MOST_LAST_WORDS = 1024
+# How long nobody is let in after that has failed, unless something else happens first.
+_REST_MILLISECONDS = 1000
 
 
 class Client:
@@ -89,6 +97,7 @@ class Server:
         self._input: deque[bytes] = deque()
         self._input_ends = False
         self._first: int | None = None
+        self._rests = False
 
     def add_client(self, connection: sockets.socket) -> None:
         fd = connection.fileno()
@@ -110,7 +119,10 @@ class Server:
         os.set_blocking(master, False)
 
     def run(self, ended: int) -> None:
-        """Carry data until the process behind the pidfd `ended` is gone, then what is left in the pipes."""
+        """Carry data until the process behind the pidfd `ended` is gone, then what it has left in the pipes.
+
+        Others in the container may have the pipes too, and go on writing: that is not waited for.
+        """
         while True:
             events = self._poll(ended)
             for fd, event in events:
@@ -126,8 +138,9 @@ class Server:
             if any(fd == ended for fd, _ in events):
                 break
         for fd in list(self._outputs):
-            while fd in self._outputs and self._read_output(fd):
-                pass
+            left = _capacity(fd)
+            while left > 0 and fd in self._outputs and (taken := self._read_output(fd)):
+                left -= taken
 
     def announce(self, kind: bytes, message: dict[str, Any]) -> None:
         """Send all, also those who have just come, the last packet, as far as they take it now."""
@@ -170,7 +183,7 @@ class Server:
             masks = dict.fromkeys(self._outputs, select.POLLIN)
         if self._input or self._input_ends:
             masks[self._stdin] = masks.get(self._stdin, 0) | select.POLLOUT
-        if self._listener:
+        if self._listener and not self._rests:
             masks[self._listener.fileno()] = select.POLLIN
         for fd, client in self._clients.items():
             # Whoever sends faster than the container reads has to wait.
@@ -178,24 +191,26 @@ class Server:
         for fd, mask in masks.items():
             if fd >= 0:
                 poll.register(fd, mask)
-        return poll.poll()
+        events = poll.poll(_REST_MILLISECONDS if self._rests else None)
+        self._rests = False
+        return events
 
-    def _read_output(self, fd: int) -> bool:
-        """Pass one piece of output on; False if there is none now."""
+    def _read_output(self, fd: int) -> int:
+        """Pass one piece of output on: its length, 0 if there is none now."""
         try:
             data = os.read(fd, PACKET)
         except OSError as e:
             if e.errno in _NOTHING_THERE:
-                return False
+                return 0
             data = b""  # a pty whose slave is closed answers EIO
         stream = self._outputs[fd]
         if not data:
             del self._outputs[fd]
-            return False
+            return 0
         if self._log:
             self._log.write(stream, data)
         self.broadcast((b"o" if stream == "stdout" else b"e") + data)
-        return True
+        return len(data)
 
     def _write_input(self) -> None:
         try:
@@ -220,7 +235,9 @@ class Server:
         assert self._listener is not None
         try:
             connection = sockets.accept(self._listener)
-        except OSError:
+        except OSError as e:
+            # Without a descriptor left for it, whoever asks goes on asking, and poll would return at once for ever.
+            self._rests = e.errno not in _NOTHING_THERE
             return False
         self.add_client(connection)
         try:
@@ -243,20 +260,40 @@ class Server:
         if not packet:
             self._drop(fd)
             return
-        kind, payload = packet[:1], packet[1:]
+        try:
+            self._obey(fd, packet[:1], packet[1:])
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            self._drop(fd)  # it does not speak this language, and the container shall not suffer for that
+
+    def _obey(self, fd: int, kind: bytes, payload: bytes) -> None:
+        """Do what a client asks for. Raises ValueError and its like for nonsense."""
         if kind == b"i" and self._stdin >= 0:
             self._input.append(payload)
         elif kind == b"c" and self._stdin >= 0:
             self._input_ends = True
         elif kind == b"w" and self._terminal >= 0:
             size = jsontext.parse(payload)
-            tty.set_window_size(self._terminal, int(size["rows"]), int(size["columns"]))
+            self._resize(int(size["rows"]), int(size["columns"]))
         elif kind == b"k":
-            self._on_signal(int(payload))
+            self._signal(int(payload))
         elif kind == b"n":
             self._clients[fd].wants_output = False
         elif kind == b"p":
             self._pass_broken_pipe_on(payload)
+
+    def _resize(self, rows: int, columns: int) -> None:
+        try:
+            tty.set_window_size(self._terminal, rows, columns)
+        except OSError:
+            pass  # the terminal is hung up
+
+    def _signal(self, number: int) -> None:
+        if not 0 < number <= _LAST_SIGNAL:
+            raise ValueError(f"no signal: {number}")
+        try:
+            self._on_signal(number)
+        except OSError:
+            pass  # it has just ended
 
     def _pass_broken_pipe_on(self, kind: bytes) -> None:
         """Let the program meet the broken pipe itself, as it would without a container between."""
@@ -275,7 +312,10 @@ class Server:
     def _drop(self, fd: int) -> None:
         connection = self._clients.pop(fd).connection
         try:
-            while packet := connection.recv(PACKET + 1):  # it may have said why it goes
+            for _ in range(_MOST_LAST_WORDS):  # it may have said why it goes
+                packet = connection.recv(PACKET + 1)
+                if not packet:
+                    break
                 if packet[:1] == b"p":
                     self._pass_broken_pipe_on(packet[1:])
         except OSError:
@@ -285,6 +325,14 @@ class Server:
             self._first = -1
             if self._stdin_once and 0 <= self._stdin != self._terminal:
                 self._input_ends = True
+
+
+def _capacity(fd: int) -> int:
+    """The most that can be in a pipe or terminal at one moment."""
+    try:
+        return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        return _TERMINAL_CAPACITY
 
 
 class Pipes:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import calendar
 import json
+import os
 import subprocess
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from rdock.container import logs
 from tests.cli.conftest import is_clear, wait_for
 from tests.conftest import STARTER
+from tests.namespace import in_namespace
 from tests.program import Rdock
 
 
@@ -127,3 +132,47 @@ def test_output_of_a_killed_container_is_there(rdock: Rdock) -> None:
 def test_of_nothing(rdock: Rdock) -> None:
     result = rdock("logs", "nosuch")
     assert (result.code, result.err) == (1, "rdock: No such container: nosuch\n")
+
+
+def test_full_disk_costs_whole_lines_only(tmp_path: Path) -> None:
+    lines = in_namespace(_fill, str(tmp_path))
+    numbers = [int(json.loads(line)["log"].split()[0]) for line in lines]
+    assert numbers == sorted(set(numbers)) and numbers[0] == 0
+    # up to the last page, and those that came when there was room again
+    assert len(numbers) > 100 and numbers[-2:] == [5000, 5001]
+
+
+def _fill(place: str) -> list[str]:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
+    path, ballast = os.path.join(place, "log"), os.path.join(place, "ballast")
+    Path(ballast).write_bytes(bytes(8192))
+    writer = logs.LogWriter(path)
+    for number in range(0, 1000, 10):
+        writer.write("stdout", b"".join(b"%d %s\n" % (number + n, b"x" * 37) for n in range(10)))
+    os.unlink(ballast)
+    writer.write("stderr", b"5000\n")
+    writer.write("stdout", b"5001 end")
+    writer.close()
+    return Path(path).read_text().splitlines()
+
+
+def test_line_that_is_taken_back_while_it_is_followed(tmp_path: Path) -> None:
+    """As the writer does when the disk is full in the middle of it."""
+    path = tmp_path / "log"
+    line = '{"log":"%s\\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}\n'
+    path.write_text(line % "first" + (line % ("half" * 100))[:200])
+    sleeper = subprocess.Popen(["sleep", "100"])
+    entries = logs.read(str(path), follow=True, ended=os.pidfd_open(sleeper.pid))
+    assert next(entries).text == "first\n"
+    following = threading.Thread(target=lambda: seen.extend(entry.text for entry in entries), daemon=True)
+    seen: list[str] = []
+    following.start()
+    time.sleep(0.3)
+    os.truncate(path, len(line % "first"))
+    with path.open("a") as file:
+        file.write(line % "second" + line % "third")
+    wait_for(lambda: len(seen) == 2)
+    sleeper.kill()
+    sleeper.wait()
+    following.join(10)
+    assert seen == ["second\n", "third\n"]
