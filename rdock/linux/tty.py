@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import struct
 import termios
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
+# Of /dev/ptmx, and of all of devpts(5): Linux, Documentation/admin-guide/devices.txt.
+_MASTER = os.makedev(5, 2)
+_SLAVE_MAJORS = range(136, 144)
 
 
 def window_size(fd: int) -> tuple[int, int]:
@@ -47,6 +51,17 @@ def restore(fd: int, settings: list[Any]) -> None:
         termios.tcsetattr(fd, termios.TCSADRAIN, settings)
     except termios.error:
         pass  # the terminal is gone
+
+
+def is_master(fd: int) -> bool:
+    """Whether a descriptor is the master of a pseudo-terminal."""
+    found = os.fstat(fd)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == _MASTER
+
+
+def is_slave(fd: int) -> bool:
+    found = os.fstat(fd)
+    return stat.S_ISCHR(found.st_mode) and os.major(found.st_rdev) in _SLAVE_MAJORS
 
 
 def open_pty(ptmx: int) -> int:

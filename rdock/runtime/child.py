@@ -76,7 +76,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     yield "pivot_root", lambda: rootfs.pivot(root, read_only=bool(spec["root"].get("readonly")))
 
     if not what.get("terminal"):
-        yield "connect stdio", lambda: streams.connect(stdio, what["user"])
+        yield "connect stdio", lambda: streams.connect(root, stdio, what["user"])
     kept = {0, 1, 2, root, channel.fileno()} | ({last_step.trampoline} - {-1})
     yield "report ready", lambda: channel.send("ready")
     yield "await start", lambda: channel.expect("start")

@@ -16,7 +16,7 @@ import stat
 from rdock import launch
 from rdock.linux import capabilities, seccomp
 from rdock.linux.inroot import open_in_root
-from rdock.linux.process import PR_SET_NO_NEW_PRIVS, leave_session_keyring, prctl
+from rdock.linux.process import leave_session_keyring
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -86,7 +86,7 @@ def take(process: dict[str, Any], program: bytes | None) -> None:
         effective=sets["effective"], permitted=sets["permitted"], inheritable=0, ambient=sets["ambient"]
     )
     if no_new_privileges:
-        prctl(PR_SET_NO_NEW_PRIVS, 1)
+        capabilities.set_no_new_privileges()
         if program:
             seccomp.install(program)
 

@@ -56,32 +56,39 @@ def start(
     child = terminal = -1
     try:
         while True:
-            message, received = ours.receive()
+            message, master = ours.receive(terminal=what["terminal"] and terminal < 0)
             if message is None:
                 break
-            if message["kind"] == "child" and child < 0:
-                child = _own_child(message["pid"])
-            elif message["kind"] == "terminal":
-                terminal = received[0]
-    except Failed:
+            if master >= 0:
+                terminal = master
+            elif message["kind"] == "child" and child < 0:
+                child = _own_child(message.get("pid"), go_between)
+            else:
+                raise Failed(f"unexpected message {message['kind']}", 0, "")
+        if child < 0 or (what["terminal"] and terminal < 0):
+            raise Failed("fork", errno.ESRCH, "")  # killed before it was that far, with the container's control group
+    except BaseException:
+        if terminal >= 0:
+            os.close(terminal)
         if child > 0:
+            os.kill(child, 9)
             os.waitpid(child, 0)
         raise
     finally:
         os.waitpid(go_between, 0)
         ours.close()
-    if child < 0:
-        raise Failed("fork", errno.ESRCH, "")  # the go-between was killed, with the container's control group
     return Joined(child, terminal)
 
 
-def _own_child(pid: int) -> int:
+def _own_child(pid: object, go_between: int) -> int:
     """A pid that came over the channel, which a tracer in the container might have got hold of."""
     try:
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        raise Failed("the go-between named a stranger", 0, "") from None
-    return pid
+        if isinstance(pid, int) and pid != go_between:
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            return pid
+    except (OSError, OverflowError):
+        pass
+    raise Failed("the go-between named a stranger", 0, "")
 
 
 def _enter(
@@ -138,7 +145,7 @@ def _run(
             streams.open_terminal(root, channel, what)
         else:
             step = "connect stdio"
-            streams.connect(stdio, what["user"])
+            streams.connect(root, stdio, what["user"])
         step = "close descriptors"
         process.close_all_but({0, 1, 2, root, channel.fileno()} | ({last_step.trampoline} - {-1}))
         step = f"chdir {what['cwd']}"

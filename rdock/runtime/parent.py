@@ -72,14 +72,17 @@ def create(
         finally:
             for opened in own.values():
                 os.close(opened)
+        wanted = bool(spec["process"].get("terminal"))
         while True:
-            message, fds = ours.receive()
+            message, master = ours.receive(terminal=wanted and terminal < 0)
             if message is None:
                 raise Failed("process 1 ended before it was ready", 0, "")
-            if message["kind"] == "terminal":
-                terminal = fds[0]
-            elif message["kind"] == "ready":
+            if master >= 0:
+                terminal = master
+            elif message["kind"] == "ready" and wanted == (terminal >= 0):
                 return Created(pid, ours, terminal)
+            else:
+                raise Failed(f"unexpected message {message['kind']}", 0, "")
     except BaseException:
         ours.close()
         if terminal >= 0:
@@ -121,6 +124,7 @@ def start(created: Created) -> None:
         if message is not None:
             raise Failed(f"unexpected message {message['kind']}", 0, "")
     except Failed:
+        os.kill(created.pid, 9)  # it has ended, if it is what it should be
         os.waitpid(created.pid, 0)
         raise
     finally:

@@ -175,10 +175,9 @@ class Mask(Value):
         return f"mask {self.path}"
 
     def execute(self, root: int) -> None:
-        try:
-            target = open_in_root(root, self.path, O_PATH, 0, RESOLVE_NO_SYMLINKS)
-        except OSError:
-            return  # this kernel does not have it
+        target = _open_protected(root, self.path)
+        if target is None:
+            return
         try:
             if stat.S_ISDIR(os.fstat(target).st_mode):
                 m.mount("tmpfs", m.through(target), "tmpfs", m.MS_RDONLY, "size=0k,nr_inodes=1")
@@ -188,6 +187,8 @@ class Mask(Value):
                     m.bind(m.through(null), m.through(target), recursive=False)
                 finally:
                     os.close(null)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, self.path) from e
         finally:
             os.close(target)
 
@@ -201,16 +202,17 @@ class ReadOnly(Value):
         return f"read-only {self.path}"
 
     def execute(self, root: int) -> None:
-        try:
-            target = open_in_root(root, self.path, O_PATH, 0, RESOLVE_NO_SYMLINKS)
-        except OSError:
+        target = _open_protected(root, self.path)
+        if target is None:
             return
         try:
             m.bind(m.through(target), m.through(target))
+            with _Opened(root, self.path, RESOLVE_NO_SYMLINKS) as fd:
+                m.remount_bind(m.through(fd), m.MS_RDONLY)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, self.path) from e
         finally:
             os.close(target)
-        with _Opened(root, self.path) as fd:
-            m.remount_bind(m.through(fd), m.MS_RDONLY)
 
 
 Operation = Mount | Devices | Mask | ReadOnly
@@ -295,6 +297,14 @@ class _Opened:
 
     def __exit__(self, *_: object) -> None:
         os.close(self.fd)
+
+
+def _open_protected(root: int, path: str) -> int | None:
+    """A path that is to be closed; None if this kernel does not have it. All else stops the start."""
+    try:
+        return open_in_root(root, path, O_PATH, 0, RESOLVE_NO_SYMLINKS)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _proc_device(root: int) -> int:

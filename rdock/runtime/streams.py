@@ -6,6 +6,7 @@ the monitor. Runs in the container's namespaces; imports at the top only.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -18,19 +19,42 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def connect(stdio: tuple[int, int, int], user: dict[str, Any]) -> None:
-    """Put pipes at 0, 1, 2 and give them to the container's user.
+def connect(root: int, stdio: tuple[int, int, int], user: dict[str, Any]) -> None:
+    """Put pipes at 0, 1, 2 and give them to the container's user, or its own /dev/null, which is nobody's.
 
     A program that is not root opens /dev/stdout anew, which needs its ownership.
     """
+    null = -1
     for number, fd in enumerate(stdio):
+        found = os.fstat(fd)
+        if _is_null(found):
+            null = _own_null(root, fd) if null < 0 else null
+            fd = null
         os.dup2(fd, number, inheritable=True)
-        # Never /dev/null, which is the host's, and root's own where the container's root is the host's.
-        if stat.S_ISFIFO(os.fstat(number).st_mode):
+        if stat.S_ISFIFO(found.st_mode):
             try:
                 os.fchown(number, user["uid"], user["gid"])
             except OSError:
                 pass  # an id that does not exist; taking the identity will say so
+
+
+def _is_null(found: os.stat_result) -> bool:
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == os.makedev(1, 3)
+
+
+def _own_null(root: int, given: int) -> int:
+    """The container's /dev/null in the place of the one given, which leads to the host's mount of /dev.
+
+    The given one if the container has none, or has made it something else.
+    """
+    try:
+        null = open_in_root(root, "/dev/null", os.O_RDWR | os.O_NOCTTY, 0, RESOLVE_NO_SYMLINKS)
+    except OSError:
+        return given
+    if _is_null(os.fstat(null)):
+        return null
+    os.close(null)
+    return given
 
 
 def open_terminal(root: int, channel: Channel, what: dict[str, Any]) -> int:
@@ -44,7 +68,11 @@ def open_terminal(root: int, channel: Channel, what: dict[str, Any]) -> int:
         master = os.open("ptmx", os.O_RDWR | os.O_NOCTTY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=pts)
     finally:
         os.close(pts)
+    if not tty.is_master(master):
+        raise OSError(errno.ENODEV, "is not the device it should be", "/dev/pts/ptmx")
     slave = tty.open_pty(master)
+    if not tty.is_slave(slave):
+        raise OSError(errno.ENODEV, "opens no pseudo-terminal", "/dev/pts/ptmx")
     size = what.get("consoleSize")
     if size:
         tty.set_window_size(master, size["height"], size["width"])

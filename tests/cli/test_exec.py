@@ -169,3 +169,20 @@ def test_many_at_once(rdock: Rdock) -> None:
         out, err = command.communicate(timeout=60)
         assert (command.returncode, out) == (0, f"{number}\n".encode()), err
     assert rdock.ok("exec", container, "ls", "/proc").split().count("1") == 1
+
+
+@pytest.mark.parametrize("options", [(), ("-t",), ("-i",)])
+def test_ends_though_what_it_left_behind_goes_on_writing(rdock: Rdock, box: str, options: tuple[str, ...]) -> None:
+    script = "trap '' HUP; for n in 1 2 3; do cat /dev/zero & done; exit 4"
+    assert rdock("exec", *options, box, "sh", "-c", script, timeout=20).code == 4
+
+
+def test_terminal_of_a_container_that_hides_its_own(rdock: Rdock) -> None:
+    script = "mount --bind /dev/null /dev/pts/ptmx && echo up && sleep 100"
+    command = rdock.start("run", "--name", "hides", "--privileged", "--network", "none", STARTER, "sh", "-c", script)
+    assert command.stdout and command.stdout.readline() == b"up\n"
+    with Terminal(rdock, "exec", "-it", "hides", "true") as terminal:
+        assert "/dev/pts/ptmx" in terminal.await_text("no such device")
+        assert terminal.end() != 0
+    rdock.ok("rm", "-f", "hides")
+    command.communicate(timeout=20)

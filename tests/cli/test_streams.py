@@ -93,3 +93,21 @@ def test_full_output_is_one_line_of_error(rdock: Rdock) -> None:
     done = shell(rdock, '"$@" ps >/dev/full; echo $?')
     assert done.stdout.strip() == "125"
     assert len(done.stderr.splitlines()) == 1 and "no space left" in done.stderr
+
+
+def test_null_is_the_containers_own(rdock: Rdock) -> None:
+    """The mount that a stream leads through is one of the container's, not the host's."""
+    script = "id=$(sed -n 's/^mnt_id:[^0-9]*//p' /proc/self/fdinfo/0); grep -c \"^$id \" /proc/self/mountinfo"
+    result = rdock(*RUN, STARTER, "sh", "-c", script)
+    assert (result.out, result.err) == ("1\n", ""), result
+    rdock.ok("run", "-d", "--name", "held", "--network", "none", STARTER, "sleep", "1000")
+    assert rdock.ok("exec", "held", "sh", "-c", script) == "1"
+
+
+def test_container_without_a_null_of_its_own(rdock: Rdock) -> None:
+    script = "mount --bind /etc/passwd /dev/null && echo up && sleep 1000"
+    client = rdock.start("run", "--name", "odd", "--privileged", "--network", "none", STARTER, "sh", "-c", script)
+    assert client.stdout and client.stdout.readline() == b"up\n"
+    assert rdock.ok("exec", "odd", "sh", "-c", "cat; echo read") == "read"
+    rdock.ok("rm", "-f", "odd")
+    client.communicate(timeout=20)
