@@ -36,6 +36,7 @@ class Uplink(Value):
     ready_fd: int
     directory: str
     log: int
+    """The read end of a pipe that takes what it prints, and stays open: without it a word would be its end."""
 
 
 def start(user: int, network: int, directory: str) -> Uplink:
@@ -57,7 +58,8 @@ def start(user: int, network: int, directory: str) -> Uplink:
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     exit_end, alive = os.pipe2(os.O_CLOEXEC)
     ready_fd, ready_end = os.pipe2(os.O_CLOEXEC)
-    log = os.memfd_create("slirp4netns", os.MFD_CLOEXEC)
+    # It prints for as long as it lives and nobody reads that after the start: a full pipe refuses the rest.
+    log, log_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         pid = launch.spawn(
             [
@@ -67,15 +69,15 @@ def start(user: int, network: int, directory: str) -> Uplink:
                 "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
             ],
             keep=(exit_end, ready_end, place, user, network),
-            stdout=log,
-            stderr=log,
+            stdout=log_end,
+            stderr=log_end,
         )  # fmt: skip
     except BaseException:
         for fd in (alive, ready_fd, log):
             os.close(fd)
         raise
     finally:
-        for fd in (exit_end, ready_end, place):
+        for fd in (exit_end, ready_end, log_end, place):
             os.close(fd)
     return Uplink(pid, alive, ready_fd, directory, log)
 
@@ -87,17 +89,23 @@ def await_ready(uplink: Uplink) -> None:
         poll.register(uplink.ready_fd, select.POLLIN)
         ready = bool(poll.poll(_READY_SECONDS * 1000)) and os.read(uplink.ready_fd, 1) == b"1"
         if not ready:
-            lines = os.pread(uplink.log, 65536, 0).decode("utf-8", "replace").strip().splitlines()
-            raise SystemFailure(f"slirp4netns failed: {'; '.join(lines) or 'no answer'}")
+            raise SystemFailure(f"slirp4netns failed: {'; '.join(_printed(uplink)) or 'no answer'}")
     finally:
         os.close(uplink.ready_fd)
-        os.close(uplink.log)
+
+
+def _printed(uplink: Uplink) -> list[str]:
+    try:
+        return os.read(uplink.log, 65536).decode("utf-8", "replace").strip().splitlines()
+    except BlockingIOError:
+        return []
 
 
 def stop(uplink: Uplink) -> None:
     """Let go of it and reap it."""
     os.close(uplink.alive)
     launch.wait(uplink.pid)
+    os.close(uplink.log)
 
 
 def publish(uplink: Uplink, wanted: list[PortBinding]) -> Bindings:

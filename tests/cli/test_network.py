@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import socket
+import struct
 import subprocess
+import termios
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
+from rdock.network import uplink
 from tests.cli.conftest import is_clear, store, wait_for
 from tests.conftest import STARTER
+from tests.namespace import in_namespace
 from tests.program import Rdock
 
 # The host's Python inside the starter image, for what busybox cannot do.
@@ -154,6 +160,33 @@ def test_unknown_network(rdock: Rdock) -> None:
     assert result.code == 125 and is_clear(result.err) and "network nosuch not found" in result.err
 
 
+def test_what_slirp4netns_prints_is_bounded(tmp_path: Path) -> None:
+    """It prints a line for each request: what nobody reads must not grow, nor end it."""
+    if not shutil.which("slirp4netns", path="/usr/local/bin:/usr/bin:/bin"):
+        pytest.skip("slirp4netns is not installed")
+    kept, answer = in_namespace(_ask_often, str(tmp_path))
+    assert kept <= 65536 and "error" in answer
+
+
+def _ask_often(directory: str) -> tuple[int, dict[str, object]]:
+    world = subprocess.Popen(["unshare", "--user", "--map-root-user", "--net", "sleep", "100"])
+    try:
+        wait_for(lambda: os.readlink(f"/proc/{world.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+        wait_for(lambda: Path(f"/proc/{world.pid}/uid_map").read_text())
+        user, network = (os.open(f"/proc/{world.pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net"))
+        started = uplink.start(user, network, directory)
+        uplink.await_ready(started)
+        request = {"execute": "nothing", "arguments": "x" * 500}
+        for _ in range(400):
+            answer = uplink._ask(directory, request)
+        (kept,) = struct.unpack("i", fcntl.ioctl(started.log, termios.FIONREAD, bytes(4)))
+        uplink.stop(started)
+        return kept, answer
+    finally:
+        world.kill()
+        world.wait()
+
+
 # -- published ports -----------------------------------------------------------------------------
 
 
@@ -286,7 +319,8 @@ def test_slirp4netns_killed(rdock: Rdock) -> None:
     container = rdock.ok("run", "-d", STARTER, "sleep", "100")
     helpers = [line for line in rdock.home.processes() if "slirp4netns" in line.split()[1]]
     assert helpers
-    subprocess.run(["kill", "-KILL", *(line.split()[0] for line in helpers)], check=True)
+    for line in helpers:
+        os.kill(int(line.split()[0]), signal.SIGKILL)
     assert rdock.ok("exec", container, "echo", "alive") == "alive"
     assert rdock.ok("stop", "-t", "0", container) == container
     assert rdock.ok("rm", container) == container
