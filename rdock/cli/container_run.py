@@ -10,10 +10,10 @@ from rdock.cli.usage import Options
 from rdock.container import attach, capability_sets, containers, lifecycle, request
 from rdock.container.attach import Attached
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
-from rdock.errors import InvalidParameter, SystemFailure
+from rdock.errors import InvalidParameter, SystemFailure, Unavailable
 from rdock.image import starter
 from rdock.linux import tty
-from rdock.network import endpoint, sandbox
+from rdock.network import endpoint, sandbox, uplink
 
 RUN_TEXT = """\
 Usage:  rdock run [OPTIONS] IMAGE [COMMAND] [ARG...]
@@ -132,12 +132,25 @@ def _bind(text: str) -> str:
     return request.parse_bind(text, directory)
 
 
+def _network_mode(options: Options) -> str:
+    """The network that is asked for. Where the default one is not possible and nothing is to be published, none."""
+    mode = sandbox.parse_mode(options.text("--network") or "")
+    if options.given("--network") or options.list("--publish"):
+        return mode
+    try:
+        uplink.find()
+    except Unavailable as e:
+        sys.stderr.write(f"rdock: note: this container has no network: {e.message}\n{e.hint}\n")
+        return "none"
+    return mode
+
+
 def _host_config(options: Options) -> HostConfig:
     published = [binding for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
     capability_sets.resolve(options.list("--cap-add"), options.list("--cap-drop"), options.flag("--privileged"))
     return HostConfig(
         binds=[_bind(text) for text in options.list("--volume")],
-        network_mode=sandbox.parse_mode(options.text("--network") or ""),
+        network_mode=_network_mode(options),
         port_bindings=endpoint.to_bindings(published),
         auto_remove=options.flag("--rm"),
         cap_add=options.list("--cap-add"),

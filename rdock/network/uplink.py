@@ -39,13 +39,8 @@ class Uplink(Value):
     """The read end of a pipe that takes what it prints, and stays open: without it a word would be its end."""
 
 
-def start(user: int, network: int, directory: str) -> Uplink:
-    """Start the uplink of a network namespace; its socket lies in `directory`.
-
-    `user` and `network` are descriptors of the namespace and of the user namespace that owns it.
-
-    Raises Unavailable if slirp4netns or /dev/net/tun is missing.
-    """
+def find() -> str:
+    """The path of slirp4netns. Raises Unavailable if it, or the device that it needs, is missing."""
     program = launch.find_program("slirp4netns")
     if program is None:
         raise Unavailable(
@@ -54,6 +49,17 @@ def start(user: int, network: int, directory: str) -> Uplink:
         )
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         raise Unavailable("cannot open /dev/net/tun", hint="sudo chmod 666 /dev/net/tun, or use --network host or none")
+    return program
+
+
+def start(user: int, network: int, directory: str) -> Uplink:
+    """Start the uplink of a network namespace; its socket lies in `directory`.
+
+    `user` and `network` are descriptors of the namespace and of the user namespace that owns it.
+
+    Raises Unavailable if slirp4netns or /dev/net/tun is missing.
+    """
+    program = find()
     # By descriptor: the path may be longer than the address of a socket can be.
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     exit_end, alive = os.pipe2(os.O_CLOEXEC)

@@ -196,3 +196,22 @@ def test_inside_a_user_namespace_of_one_id(own_rdock: Rdock, options: list[str])
         command = ["unshare", *options, *own_rdock.argv("run", "--rm", "--network", "none", STARTER, "id", "-u")]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
         assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+
+
+def test_without_slirp4netns(own_rdock: Rdock) -> None:
+    """What does not need a network goes on without one, and says so; what does is refused."""
+    if subprocess.run([*OUTER, "true"], capture_output=True).returncode:
+        pytest.skip("no user namespace with ranges can be made")
+    script = f"""
+        mount --bind /dev/null $(command -v slirp4netns)
+        exec 2>&1
+        rdock run --rm {STARTER} ls /sys/class/net
+        rdock run --rm -p 8080:80 {STARTER} true || echo code $?
+        rdock run --rm --network bridge {STARTER} true || echo code $?
+    """
+    missing = "slirp4netns is not installed, which a container's own network needs"
+    hint = "sudo apt-get install slirp4netns, or use --network host or none"
+    assert inside(own_rdock, script).splitlines() == [
+        f"rdock: note: this container has no network: {missing}", hint, "lo",
+        *(f"rdock: {missing}", hint, "code 125") * 2,
+    ]  # fmt: skip
