@@ -13,7 +13,7 @@ from rdock.container import containers
 from rdock.errors import RdockError
 from rdock.image import images
 from rdock.linux import cgroup, idmap, seccomp
-from rdock.runtime import rootless
+from rdock.runtime import mapping, rootless
 from rdock.storage import driver
 from rdock.values import Value
 
@@ -67,12 +67,12 @@ def _ids() -> Finding:
 
 def ids_fix(uid: int) -> str:
     """The line that gives a user more ids."""
-    name = rootless.login_name(uid)
+    name = mapping.login_name(uid)
     lines = []
     if not (launch.find_program("newuidmap") and launch.find_program("newgidmap")):
         lines.append("sudo apt-get install uidmap")
     if not all(idmap.read_ranges(path, name, uid) for path in (idmap.SUBUID, idmap.SUBGID)):
-        lines.append(rootless.hint_for_ids(name))
+        lines.append(mapping.hint_for_ids(name))
     return " && ".join(lines) or "use --id-mode auto"
 
 

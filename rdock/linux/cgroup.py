@@ -13,7 +13,8 @@ import os
 import select
 import time
 
-from rdock.linux import signals
+from rdock.linux import kernelfile, signals
+from rdock.linux.mount import mountinfo
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -107,13 +108,10 @@ def mounts(proc: str = "/proc") -> list[tuple[str, str]]:
     system, as good as any other if it may be written to.
     """
     found: dict[str, str] = {}
-    for line in _read(f"{proc}/self/mountinfo").splitlines():
-        fields = line.split(" ")
-        if len(fields) > 9 and "-" in fields:
-            mount_point = _unescape(fields[4])
-            found.pop(mount_point, None)
-            if fields[fields.index("-") + 1] == "cgroup2":
-                found[mount_point] = _unescape(fields[3])
+    for mounted in mountinfo(f"{proc}/self/mountinfo"):
+        found.pop(mounted.target, None)
+        if mounted.fstype == "cgroup2":
+            found[mounted.target] = mounted.root
     return [(root, mount_point) for mount_point, root in found.items()]
 
 
@@ -188,7 +186,7 @@ def enable(parent: str, controllers: Iterable[str]) -> tuple[str, ...]:
             leaf = Cgroup.create(parent, LEAF, exist_ok=True)
             for pid in pids:
                 leaf.add(pid)
-        _write(f"{parent}/cgroup.subtree_control", text)
+        kernelfile.write(f"{parent}/cgroup.subtree_control", text)
     return tuple(_words(f"{parent}/cgroup.subtree_control"))
 
 
@@ -217,7 +215,7 @@ class Cgroup:
 
     def add(self, pid: int) -> None:
         """Move a process, with all its threads, into the group; its later children are born there."""
-        _write(f"{self.path}/cgroup.procs", str(pid))
+        kernelfile.write(f"{self.path}/cgroup.procs", str(pid))
 
     def own_pids(self) -> list[int]:
         """The processes in the group itself; those of a pid namespace that is not visible here are left out."""
@@ -229,7 +227,7 @@ class Cgroup:
 
     def set(self, file: str, value: str) -> None:
         """Write an interface file, such as `memory.max`."""
-        _write(f"{self.path}/{file}", value)
+        kernelfile.write(f"{self.path}/{file}", value)
 
     def populated(self) -> bool:
         """Whether a live process is in the group or below."""
@@ -387,23 +385,3 @@ def _words(path: str) -> list[str]:
 def _number(text: str) -> int | None:
     word = text.strip()
     return int(word) if word.isdigit() else None  # "max" is no limit
-
-
-def _write(path: str, text: str) -> None:
-    # Not open(): its O_CREAT answers EACCES, not ENOENT, where the kernel has no such file.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode("ascii"))
-    except OSError as e:
-        raise OSError(e.errno or errno.EIO, e.strerror, path) from e
-    finally:
-        os.close(fd)
-
-
-def _unescape(field: str) -> str:
-    """Space, tab, newline and backslash are octal in mountinfo."""
-    if "\\" not in field:
-        return field
-    for octal, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        field = field.replace(octal, character)
-    return field

@@ -9,9 +9,7 @@ newuidmap only the arguments are made.
 
 from __future__ import annotations
 
-import errno
-import os
-
+from rdock.linux import kernelfile
 from rdock.linux.capabilities import KNOWN
 from rdock.values import Value
 
@@ -294,17 +292,6 @@ def write(process: str, idmap: IdMap) -> None:
     """
     if idmap.mode == "single":
         # Without CAP_SETGID outside, a group map is only taken when setgroups(2) is off (CVE-2014-8989).
-        _write(f"/proc/{process}/setgroups", "deny")
-    _write(f"/proc/{process}/uid_map", map_text(idmap.uids))
-    _write(f"/proc/{process}/gid_map", map_text(idmap.gids))
-
-
-def _write(path: str, text: str) -> None:
-    # The kernel takes a map in a single write(2) only.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode("ascii"))
-    except OSError as e:
-        raise OSError(e.errno or errno.EIO, e.strerror, path) from e
-    finally:
-        os.close(fd)
+        kernelfile.write(f"/proc/{process}/setgroups", "deny")
+    kernelfile.write(f"/proc/{process}/uid_map", map_text(idmap.uids))
+    kernelfile.write(f"/proc/{process}/gid_map", map_text(idmap.gids))

@@ -146,13 +146,15 @@ class MountPoint(Value):
     super_options: str
 
 
-def mountinfo(pid: int | str = "self") -> list[MountPoint]:
-    """All mounts in the mount namespace of a process."""
+def mountinfo(path: str = "/proc/self/mountinfo") -> list[MountPoint]:
+    """All mounts in the mount namespace of a process, in the order in which they cover each other."""
     found = []
-    with open(f"/proc/{pid}/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
-            left, _, right = line.partition(" - ")
+            left, separator, right = line.partition(" - ")
             head, tail = left.split(" "), right.rstrip("\n").split(" ")
+            if not separator or len(head) < 6 or len(tail) < 3:
+                continue
             found.append(
                 MountPoint(
                     int(head[0]), _unescape(head[3]), _unescape(head[4]), head[5], tail[0], _unescape(tail[1]), tail[2]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rdock.linux import namespaces, process
+from rdock.linux import kernelfile, namespaces, process
 from rdock.runtime import child
 from rdock.runtime.channel import Channel, Failed
 from rdock.values import Value
@@ -99,17 +99,7 @@ def write_maps(pid: int, linux: dict[str, Any]) -> None:
     """
     for kind, key in (("gid", "gidMappings"), ("uid", "uidMappings")):
         lines = [f"{entry['containerID']} {entry['hostID']} {entry['size']}\n" for entry in linux[key]]
-        _write(f"/proc/{pid}/{kind}_map", "".join(lines))
-
-
-def _write(path: str, text: str) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as e:
-        raise OSError(e.errno, e.strerror, path) from e
-    finally:
-        os.close(fd)
+        kernelfile.write(f"/proc/{pid}/{kind}_map", "".join(lines))
 
 
 def start(created: Created) -> None:

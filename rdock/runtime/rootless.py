@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pwd
 import time
 
-from rdock import launch, paths
+from rdock import paths
 from rdock.errors import DataLoss, SystemFailure, Unavailable, reason
-from rdock.linux import capabilities, idmap, namespaces, process, signals
+from rdock.linux import idmap, namespaces, process, signals
 from rdock.linux import mount as m
-from rdock.linux.idmap import IdMap
 from rdock.linux.tree import remove_path
 from rdock.runtime import rootfs
 from rdock.state import record
@@ -166,9 +164,11 @@ def _living(path: str) -> dict[str, Any] | None:
 
 def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[str, Any]:
     """Start a holder, give it its id maps, and record it."""
+    from rdock.runtime import mapping
+
     old = _recorded(record_path)
     survivor = _survivor(old) if old else None
-    plan = None if survivor else id_map(mode)
+    plan = None if survivor else mapping.id_map(mode)
     to_holder, from_holder = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
     if middle == 0:
@@ -182,7 +182,7 @@ def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[
     try:
         pid = int(_hear(from_holder[0]))
         if plan:
-            write_maps(pid, plan)
+            mapping.write_maps(pid, plan)
         os.write(to_holder[1], b"go\n")
         _hear(from_holder[0])
     finally:
@@ -306,77 +306,6 @@ def _survivor(old: dict[str, Any]) -> int | None:
 
 def _id_map_of(pid: int) -> list[str]:
     return [idmap.map_text(idmap.read_map(kind, str(pid))) for kind in ("uid", "gid")]
-
-
-# -- id maps -------------------------------------------------------------------------------------
-
-
-def id_map(mode: str) -> IdMap:
-    """The id map that this user gets on this machine. Raises Unavailable when a forced mode is not possible."""
-    uid, gid = os.getuid(), os.getgid()
-    direct = idmap.may_write_directly(capabilities.current().effective, uid)
-    user = login_name(uid)
-    helpers = bool(launch.find_program("newuidmap") and launch.find_program("newgidmap"))
-    if direct and uid == 0 and idmap.everything(idmap.offered("uid")):
-        subuids, subgids = idmap.ranges_for_root(idmap.SUBUID), idmap.ranges_for_root(idmap.SUBGID)
-    else:
-        subuids = idmap.read_ranges(idmap.SUBUID, user, uid)
-        subgids = idmap.read_ranges(idmap.SUBGID, user, uid)
-        if helpers and not direct and not (subuids and subgids):
-            subuids, subgids = _directory_service_ranges(user)
-    try:
-        return idmap.plan(
-            mode,
-            uid=uid,
-            gid=gid,
-            subuids=subuids,
-            subgids=subgids,
-            helpers=helpers,
-            direct=direct,
-            offered_uids=idmap.offered("uid") if direct else (),
-            offered_gids=idmap.offered("gid") if direct else (),
-        )
-    except ValueError as e:
-        hint = hint_for_ids(user) if mode == "subids" else "use --id-mode auto, which takes the best that is possible"
-        raise Unavailable(f"id mode {mode} is not possible: {e}", hint=hint) from e
-
-
-def _directory_service_ranges(user: str) -> tuple[list[idmap.Range], list[idmap.Range]]:
-    """What libsubid knows, for users that are in no file (LDAP, SSSD)."""
-    tool = launch.find_program("getsubids")
-    if tool is None:
-        return [], []
-    uids, gids = (launch.run([tool, *flags, user]) for flags in ((), ("-g",)))
-    return (
-        idmap.parse_getsubids(uids[1]) if uids[0] == 0 else [],
-        idmap.parse_getsubids(gids[1]) if gids[0] == 0 else [],
-    )
-
-
-def write_maps(pid: int, plan: IdMap) -> None:
-    """Give a process whose user namespace is new its maps, by the helpers or directly."""
-    if plan.mode != "subids":
-        idmap.write(str(pid), plan)
-        return
-    for tool, mappings in (("newuidmap", plan.uids), ("newgidmap", plan.gids)):
-        status, text = launch.run([launch.program(tool), *idmap.helper_arguments(pid, mappings)])
-        if status:
-            raise Unavailable(f"{tool} failed: {text}", hint="check /etc/subuid, /etc/subgid, or use --id-mode single")
-
-
-def login_name(uid: int) -> str:
-    """The name of a user; the number of one that has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def hint_for_ids(user: str) -> str:
-    """The line that gives a user ids of his own, that nobody else has."""
-    free = idmap.free_range()
-    ids = f"{free.start}-{free.start + free.size - 1}"
-    return f"sudo usermod --add-subuids {ids} --add-subgids {ids} {user}"
 
 
 _SWITCHES = (

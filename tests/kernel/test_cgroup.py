@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rdock.linux import cgroup
+from rdock.linux import cgroup, kernelfile
 from rdock.linux.cgroup import Cgroup
 
 
@@ -175,14 +175,14 @@ def test_kill_takes_all_also_frozen_and_below(
     assert sorted(group.pids()) == sorted(pids)
     assert sorted(group.own_pids()) == sorted(pids[:2])
     if old_kernel:
-        real = cgroup._write
+        real = kernelfile.write
 
         def without_kill(path: str, text: str) -> None:
             if path.endswith("/cgroup.kill"):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
             real(path, text)
 
-        monkeypatch.setattr(cgroup, "_write", without_kill)
+        monkeypatch.setattr(kernelfile, "write", without_kill)
     group.kill()
     assert group.wait_empty(5)
     assert {os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids} == {-signal.SIGKILL}
