@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
+from rdock import launch
 from rdock.linux import namespaces, process, signals
 from rdock.linux.cgroup import Cgroup
 from rdock.linux.inroot import O_PATH
@@ -103,7 +104,7 @@ def _enter(
     step = "join cgroup"
     try:
         if group:
-            Cgroup(group).add(os.getpid())
+            _join(Cgroup(group))
         step = "enter namespaces"
         last_step = identity.prepare_last_step()
         # Not visible in the container before its links lead nowhere, and its command line tells nothing.
@@ -125,6 +126,19 @@ def _enter(
         channel.send_failure(f"{step} ({type(e).__name__}: {e})", OSError(0, ""))
     finally:
         os._exit(0)
+
+
+def _join(group: Cgroup) -> None:
+    """Go into the container's control group, unless that cannot be reached from here.
+
+    Who moves a process must be allowed to write to the lowest group above both places (cgroups(7)), and
+    the shell of a login is in a scope of the system's, beside the user's own groups. Such an exec is not
+    frozen with the container; it ends with it all the same, being in its pid namespace.
+    """
+    try:
+        group.add(os.getpid())
+    except PermissionError as e:
+        launch.debug(f"exec outside of the container's control group: {e}")
 
 
 def _run(

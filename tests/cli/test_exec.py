@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -186,3 +187,15 @@ def test_terminal_of_a_container_that_hides_its_own(rdock: Rdock) -> None:
         assert terminal.end() != 0
     rdock.ok("rm", "-f", "hides")
     command.communicate(timeout=20)
+
+
+def test_from_where_the_control_group_cannot_be_reached(rdock: Rdock) -> None:
+    """As from a shell of an SSH session, whose scope is the system's, into a container of a scope of the user's."""
+    container = rdock.ok("run", "-d", "--network", "none", STARTER, "sleep", "1000")
+    path = rdock.home.data / "containers" / container / "state.json"
+    state = json.loads(path.read_text())
+    if not state["Cgroup"]:
+        pytest.skip("no control group is delegated")
+    path.write_text(json.dumps({**state, "Cgroup": "/sys/fs/cgroup"}))
+    assert rdock.ok("exec", container, "hostname") == container[:12]
+    path.write_text(json.dumps(state))
