@@ -65,11 +65,9 @@ def run(options: Options) -> int:
         containers.check_name(options.text("--name") or "")
     image = starter.find(name, options.text("--pull") or "missing")
     config = request.merge(config, image.config, given_command=bool(words))
-    if not detach:
-        attach.hold_signals_back()
     made = lifecycle.create(image, name, config, host, options.text("--name") or "")
     try:
-        connection, _ = lifecycle.start(made, console_size() if terminal else None)
+        connection, _ = lifecycle.start(made, console_size() if terminal else None, attached=not detach)
     except BaseException:
         made.lock.release()
         raise

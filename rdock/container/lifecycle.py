@@ -91,8 +91,13 @@ def _take_name(name: str, container_id: str) -> str:
             continue
 
 
-def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[sockets.socket, int]:
+def start(
+    made: Made, console_size: tuple[int, int] | None = None, *, attached: bool = False
+) -> tuple[sockets.socket, int]:
     """Start a created container: the connection to its streams, and the pid of its monitor.
+
+    With `attached` signals are held back from the moment on from which they are for the container; until
+    then, as while an image is unpacked, they end the command.
 
     The monitor is a child of this process; whoever stays reaps it. Returns when the container's
     program runs. Raises what kept it from running; a container with `auto_remove` is gone then.
@@ -106,6 +111,8 @@ def start(made: Made, console_size: tuple[int, int] | None = None) -> tuple[sock
         raise
     ours, theirs = sockets.packet_pair()
     order = monitor.Order(container, directories, theirs, made.lock, console_size)
+    if attached:
+        attach.hold_signals_back()
     pid = os.fork()
     if pid == 0:
         ours.close()

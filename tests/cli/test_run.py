@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -503,3 +504,21 @@ def test_nothing_of_the_caller_is_inherited(rdock: Rdock, runtime: str) -> None:
 def test_runtime_option(rdock: Rdock) -> None:
     result = shell(rdock, "true", "--runtime", "no-such-runtime")
     assert result.code == 125 and "no-such-runtime" in result.err and is_clear(result.err)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+def test_interrupted_before_it_starts(own_rdock: Rdock, number: signal.Signals, code: int) -> None:
+    """While an image is unpacked a signal is for the command: it ends, and leaves nothing."""
+    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    (layer,) = (own_rdock.home.data / "layers").iterdir()
+    single = Rdock(own_rdock.home, ["--id-mode", "single"])
+    with open(f"{layer}-single.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = single.start("run", "--rm", "--network", "none", STARTER, "true")
+        wait_for(lambda: any((own_rdock.home.data / "containers" / ".locks").iterdir()))
+        time.sleep(0.3)
+        command.send_signal(number)
+        assert command.wait(10) == code
+    assert single.ok("ps", "-aq") == ""
+    assert not list((own_rdock.home.data / "containers" / ".locks").iterdir())
+    assert single.ok("run", "--rm", "--network", "none", STARTER, "echo", "after") == "after"
