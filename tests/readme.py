@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 
 _BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+?) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+    r"^(?:<!-- (?:not run: (?P<reason>[^\n]+)|(?P<how>slow|at a terminal)) -->\n)?"
+    r"```(?P<kind>\w*)\n(?P<text>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -20,6 +22,8 @@ class Block:
     """Text of the `text` block right below it; `…` in it stands for anything."""
     not_run: str
     """Why it is left out, or an empty string."""
+    how: str
+    """`slow`, `at a terminal`, or an empty string."""
 
     def matches(self, output: str) -> bool:
         if self.prints is None:
@@ -39,5 +43,5 @@ def blocks(page: str) -> list[Block]:
         if following is not None and following["kind"] == "text" and not page[match.end() : following.start()].strip():
             prints = following["text"]
         line = page.count("\n", 0, match.start("text"))
-        result.append(Block(line, match["text"], prints, match["reason"] or ""))
+        result.append(Block(line, match["text"], prints, match["reason"] or "", match["how"] or ""))
     return result
