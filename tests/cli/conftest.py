@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.packed import build
 from tests.conftest import _close
 from tests.program import Home, Rdock
 
@@ -22,6 +23,12 @@ def own_rdock() -> Iterator[Rdock]:
     write_settings(program, '{"holder-linger": 0}')
     yield program
     _close(program)
+
+
+@pytest.fixture(scope="session")
+def packed() -> Path:
+    """The packed program, built once for all tests."""
+    return build()
 
 
 def write_settings(program: Rdock, text: str) -> None:

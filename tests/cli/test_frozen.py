@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import glob
-import importlib.util
-import shutil
-import subprocess
-import sys
-import sysconfig
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.program import CHECKOUT, Home, Rdock
-
-
-def not_installed() -> list[str]:
-    """What PyInstaller needs and this machine lacks."""
-    library = f"libpython{sys.version_info[0]}.{sys.version_info[1]}"
-    places = [
-        sysconfig.get_config_var("LIBDIR") or "/usr/lib",
-        "/usr/lib/*",
-        "/usr/lib",
-        "/usr/lib64",
-        "/usr/local/lib",
-    ]
-    found = {
-        "pyinstaller": importlib.util.find_spec("PyInstaller"),
-        "binutils": shutil.which("objdump"),
-        library: any(glob.glob(f"{place}/{library}.so*") for place in places),
-    }
-    return [name for name, there in found.items() if not there]
+from tests.program import Home, Rdock
 
 
 @pytest.fixture(scope="module")
-def frozen() -> Iterator[Rdock]:
-    """The packed program of the present source, in a store of its own."""
-    built = subprocess.run([CHECKOUT / "scripts" / "build"], capture_output=True, text=True, timeout=600)
-    if built.returncode and (lacking := not_installed()):
-        pytest.skip(f"the packed program cannot be built without {', '.join(lacking)}")
-    assert built.returncode == 0, built.stderr
-    program = Rdock(Home(), path=str(CHECKOUT / "dist" / "rdock" / "rdock"))
+def frozen(packed: Path) -> Iterator[Rdock]:
+    """The packed program, with a store of its own."""
+    program = Rdock(Home(), path=str(packed))
     yield program
     program.remove_containers()
     left = program.home.leftovers()

@@ -57,12 +57,18 @@ def digests(*paths: Path) -> dict[Path, str]:
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-@pytest.fixture(params=["system", "own"])
+@pytest.fixture(params=["system", "own", "packed"])
 def program_of(request: pytest.FixtureRequest, rdock: Rdock, tmp_path: Path) -> tuple[Rdock, list[Path]]:
-    """The program as it is, and run by a Python that belongs to the user, so that the container's root could write."""
+    """The program as it is; run by a Python that belongs to the user, so that the container's root could write; packed,
+    where all that is executed and loaded is the user's.
+    """
     helpers = list((CHECKOUT / "rdock" / "helpers").iterdir())
     if request.param == "system":
         return rdock, helpers
+    if request.param == "packed":
+        path: Path = request.getfixturevalue("packed")
+        files = [file for file in path.parent.rglob("*") if file.is_file()]
+        return Rdock(rdock.home, rdock.options, rdock.variables, path=str(path)), files
     python = tmp_path / "python3.11"
     shutil.copy(Path(sys.executable).resolve(), python)
     launcher = tmp_path / "rdock"
@@ -70,6 +76,11 @@ def program_of(request: pytest.FixtureRequest, rdock: Rdock, tmp_path: Path) -> 
     launcher.chmod(0o755)
     own = Rdock(rdock.home, rdock.options, rdock.variables, path=str(launcher))
     return own, [python, *helpers]
+
+
+def is_owned(rdock: Rdock) -> bool:
+    """Whether what executes rdock belongs to the user."""
+    return rdock.path != str(CHECKOUT / "scripts" / "rdock")
 
 
 ENTRIES = [
@@ -81,7 +92,7 @@ ENTRIES = [
 
 def test_own_executable_is_out_of_reach(program_of: tuple[Rdock, list[Path]], store: Store) -> None:
     rdock, files = program_of
-    owned = any(path.name.startswith("python") for path in files)
+    owned = is_owned(rdock)
     before = digests(*files)
     image = store.name("files")
     container = rdock.ok("run", "-d", "--network", "none", image, "sleep", "600")
@@ -107,8 +118,8 @@ def test_what_the_images_loader_is_started_on(program_of: tuple[Rdock, list[Path
     A Python of the user's must not be that: the container's root could write to it later, when it is not busy.
     That of the machine may, as it belongs to an id that does not exist inside.
     """
-    rdock, files = program_of
-    owned = any(path.name.startswith("python") for path in files)
+    rdock, _ = program_of
+    owned = is_owned(rdock)
     image = store.name("files")
     for entry in ("/script", "/script-args"):
         result = rdock("run", "--rm", "--network", "none", image, entry, "write", "/proc/self/exe", timeout=20)
