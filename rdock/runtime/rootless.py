@@ -75,11 +75,8 @@ def enter(mode: str, linger: float) -> Entered:
     uid, gid = os.getuid(), os.getgid()
     try:
         _use = _lock(lock_path)
-        found = _living(record_path)
-        if found is None:
-            with Lock(record_path + ".lock"):
-                found = _living(record_path) or _create(mode, linger, record_path, lock_path)
-        namespaces.enter(namespaces.open_all(found["pid"], KINDS))
+        found, fds = _find(mode, linger, record_path, lock_path)
+        namespaces.enter(fds)
     except OSError as e:
         raise SystemFailure(f"cannot enter the namespaces of this user: {reason(e)}", hint=why_denied()) from e
     try:
@@ -92,6 +89,23 @@ def enter(mode: str, linger: float) -> Entered:
     os.setresuid(0, 0, 0)
     _entered = Entered(found["mode"], uid, gid)
     return _entered
+
+
+def _find(mode: str, linger: float, record_path: str, lock_path: str) -> tuple[dict[str, Any], dict[str, int]]:
+    """The record of the holder, who is made if there is none, and its namespaces."""
+    deadline = time.monotonic() + 5
+    while True:
+        found = _living(record_path)
+        if found is None:
+            with Lock(record_path + ".lock"):
+                found = _living(record_path) or _create(mode, linger, record_path, lock_path)
+        try:
+            return found, namespaces.open_all(found["pid"], KINDS)
+        except (FileNotFoundError, ProcessLookupError):
+            # It was just killed: its namespaces go before it is seen to be dead.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def _outer_namespace() -> str:
@@ -168,7 +182,7 @@ def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[
 
     old = _recorded(record_path)
     survivor = _survivor(old) if old else None
-    plan = None if survivor else mapping.id_map(mode)
+    plan = mapping.id_map(mode) if survivor is None else None
     to_holder, from_holder = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
     if middle == 0:
@@ -177,6 +191,8 @@ def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[
             os._exit(0)
         _hold(survivor, to_holder, from_holder, record_path, lock_path, linger)
     os.waitpid(middle, 0)
+    if survivor is not None:
+        os.close(survivor)
     os.close(to_holder[0])
     os.close(from_holder[1])
     try:
@@ -225,13 +241,13 @@ def _hold(
         signals.signal(signals.SIGHUP, signals.SIG_IGN)
         process.set_name("rdock-holder")
         process.wipe_arguments()
-        process.close_all_but({orders, reports})
+        process.close_all_but({orders, reports} | ({survivor} if survivor is not None else set()))
         null = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):
             os.dup2(null, fd)
         os.chdir("/")
-        if survivor:
-            namespaces.enter(namespaces.open_all(survivor, ("user",)))
+        if survivor is not None:
+            namespaces.enter({"user": survivor})
             namespaces.unshare(namespaces.CLONE_NEWNS)
         else:
             namespaces.unshare(namespaces.CLONE_NEWUSER | namespaces.CLONE_NEWNS)
@@ -285,7 +301,7 @@ def _linger(record_path: str, lock_path: str, linger: float) -> None:
 
 
 def _survivor(old: dict[str, Any]) -> int | None:
-    """A living process of rdock's in the user namespace of a holder that was killed.
+    """The user namespace of a holder that was killed, if a process of rdock's lives in it: a descriptor.
 
     Containers may still run there. The new holder joins them, so that their files, and they
     themselves, stay within reach. The namespace's number alone says little: it is given anew when a
@@ -296,12 +312,21 @@ def _survivor(old: dict[str, Any]) -> int | None:
     for name in os.listdir("/proc"):
         if name.isdecimal():
             try:
-                same = os.readlink(namespaces.file_of("user", name)) == old["userns"]
-                if same and process.name_of(int(name)).startswith("rdock-") and _id_map_of(int(name)) == old["map"]:
-                    return int(name)
+                fd = os.open(namespaces.file_of("user", name), os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 continue
+            if _is_ours(fd, int(name), old):
+                return fd
+            os.close(fd)
     return None
+
+
+def _is_ours(fd: int, pid: int, old: dict[str, Any]) -> bool:
+    try:
+        same = f"user:[{os.fstat(fd).st_ino}]" == old["userns"]
+        return same and process.name_of(pid).startswith("rdock-") and _id_map_of(pid) == old["map"]
+    except OSError:
+        return False
 
 
 def _id_map_of(pid: int) -> list[str]:

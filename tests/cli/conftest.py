@@ -51,7 +51,9 @@ def listing(directory: Path) -> set[str]:
     for base, directories, files in os.walk(directory):
         for name in directories + files:
             path = Path(base, name)
-            found.add(f"{path.relative_to(directory)} {path.lstat().st_size if name in files else ''}")
+            # Any command may note of a layer that it is on disk by now.
+            sized = name in files and name != "layer.json"
+            found.add(f"{path.relative_to(directory)} {path.lstat().st_size if sized else ''}")
     return found
 
 
