@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 
@@ -170,11 +169,15 @@ def inspect_(options: Options) -> int:
             found.append(_describe(name, kind))
         except NotFound as e:
             missing.append(e)
-    template = options.text("--format")
-    if template and template != "json":
+    text = options.text("--format")
+    if text and text != "json":
+        from rdock.cli import template
+
         for item in found:
-            sys.stdout.write(output.render(template, item) + "\n")
+            sys.stdout.write(template.render(text, item) + "\n")
     else:
+        import json  # of the dear ones, see tests/unit/test_start.py
+
         sys.stdout.write(json.dumps(found, indent=4, ensure_ascii=False) + "\n")
     return max([complain(error, 1) for error in missing], default=0)
 

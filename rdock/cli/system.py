@@ -8,7 +8,7 @@ import platform
 import sys
 
 from rdock import __version__
-from rdock.cli import output
+from rdock.cli.template import render
 from rdock.cli.usage import Options
 from rdock.container import diagnosis
 from rdock.container.spec import OCI_VERSION
@@ -60,7 +60,7 @@ def _show(facts: Mapping[str, object], template: str | None) -> int:
     if template == "json":
         sys.stdout.write(json.dumps(facts) + "\n")
     elif template:
-        sys.stdout.write(output.render(template, facts) + "\n")
+        sys.stdout.write(render(template, facts) + "\n")
     else:
         for name, value in facts.items():
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -15,7 +15,6 @@ from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import cgroup, process, signals
 from rdock.linux.tree import remove_path
-from rdock.runtime import engines
 from rdock.state import record, timestamp
 from rdock.storage import staging
 
@@ -99,6 +98,8 @@ def _finish_journal(path: str) -> bool:
 
 def _undo_runtime(container: Container) -> None:
     """An external runtime's process 1 does not end with its monitor, and may not have been recorded yet."""
+    from rdock.runtime import engines
+
     if container.host_config.runtime == engines.BUILTIN:
         return
     try:

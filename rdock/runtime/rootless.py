@@ -21,7 +21,6 @@ from rdock.errors import DataLoss, SystemFailure, Unavailable, reason
 from rdock.linux import idmap, namespaces, process, signals
 from rdock.linux import mount as m
 from rdock.linux.tree import remove_path
-from rdock.runtime import rootfs
 from rdock.state import record
 from rdock.state.record import Lock, is_locked
 from rdock.values import Value
@@ -278,6 +277,8 @@ def _protect_devices() -> None:
     Root of a container is the caller, and real root owns them. What is written to a device is not
     subject to its mount; in the containers' own user namespaces it cannot be made writable again.
     """
+    from rdock.runtime import rootfs
+
     for name in rootfs.DEVICES:
         path = f"/dev/{name}"
         if os.stat(path).st_uid == 0:

@@ -178,7 +178,7 @@ def parallel_starts(bench: Bench) -> tuple[float, float]:
 
 def list_hundred(bench: Bench) -> tuple[float, float]:
     for _ in range(100):
-        bench.both("create", "--network", "none", IMAGE, "true")
+        bench.both("run", "--network", "none", IMAGE, "true")
     times = bench.times("ps", "-a", rounds=3, runs=10)
     for program in (bench.rdock, bench.podman):
         bench.run(program, "rm", "-f", *bench.run(program, "ps", "-aq").split())

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from rdock.cli import container_watch, main, output, usage
+from rdock.cli.template import render
 from rdock.errors import InvalidParameter, printable
 
 ITEM = {
@@ -42,7 +43,7 @@ def test_a_table_is_padded_as_docker_pads_it() -> None:
     ],
 )  # fmt: skip
 def test_templates(template: str, text: str) -> None:
-    assert output.render(template, ITEM) == text
+    assert render(template, ITEM) == text
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_templates(template: str, text: str) -> None:
 )  # fmt: skip
 def test_wrong_templates_are_refused(template: str) -> None:
     with pytest.raises(InvalidParameter):
-        output.render(template, ITEM)
+        render(template, ITEM)
 
 
 @pytest.mark.parametrize(
