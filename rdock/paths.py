@@ -52,7 +52,7 @@ def runtime() -> str:
         uid = os.getuid()
         bases = [os.environ.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"]
         found = [os.path.join(base, "rdock") for base in bases if base.startswith("/") and _is_private(base, uid)]
-        value = _home["runtime"] = _runtime_in_use() or (found[0] if found else _runtime_without_login(uid))
+        value = _home["runtime"] = _runtime_in_use(uid) or (found[0] if found else _runtime_without_login(uid))
     return value
 
 
@@ -66,11 +66,11 @@ def runtime_note() -> str:
     return os.path.join(data(), "runtime")
 
 
-def _runtime_in_use() -> str:
+def _runtime_in_use(uid: int) -> str:
     try:
         with open(runtime_note(), encoding="utf-8", errors="surrogateescape") as file:
             last = file.read(4096)
-        return last if os.listdir(os.path.join(last, "containers")) else ""
+        return last if _is_private(last, uid) and os.listdir(os.path.join(last, "containers")) else ""
     except OSError:
         return ""
 

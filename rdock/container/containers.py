@@ -10,7 +10,8 @@ import os
 
 from rdock import paths
 from rdock.container.config import Config, HostConfig
-from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchContainer
+from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchContainer, SystemFailure
+from rdock.launch import debug
 from rdock.linux.process import Identity
 from rdock.state import record
 from rdock.state.record import Lock, is_locked
@@ -116,6 +117,17 @@ class Container(Value):
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
 
+    def write_end(self, state: State) -> None:
+        """Record how a run ended, also where the container itself has filled the disk. Never fails."""
+        try:
+            self.write_state(state, durable=True)
+        except SystemFailure as e:
+            debug(e.message)
+            try:
+                record.overwrite(os.path.join(self.directory, "state.json"), record.to_json(state))
+            except SystemFailure as again:
+                debug(again.message)
+
 
 def save(container: Container, directory: str) -> None:
     """Write container.json into `directory`, which is the container's or the one it is being made in."""
@@ -220,13 +232,13 @@ def take_name(name: str, container_id: str) -> None:
     """Make a name stand for an id. Raises Conflict in Docker's words when it stands for another."""
     os.makedirs(paths.names(), mode=0o700, exist_ok=True)
     link = os.path.join(paths.names(), name)
-    try:
-        os.symlink(container_id, link)
-        return
-    except FileExistsError:
-        pass
-    # Only what a killed create left behind may be replaced; under a lock, lest two do so.
-    with Lock(os.path.join(paths.names(), ".lock")):
+    with _names_lock():
+        try:
+            os.symlink(container_id, link)
+            return
+        except FileExistsError:
+            pass
+        # Only what a killed create left behind may be replaced.
         owner = _named(name)
         if (owner is not None and owner != container_id) or _is_being_made(link):
             raise Conflict(
@@ -253,12 +265,18 @@ def drop_names(container_id: str) -> None:
 
 
 def drop_name(name: str, container_id: str) -> None:
+    """Free a name, if it still stands for this container."""
     link = os.path.join(paths.names(), name)
     try:
-        if os.readlink(link) == container_id:
-            os.unlink(link)
+        with _names_lock():
+            if os.readlink(link) == container_id:
+                os.unlink(link)
     except OSError:
         pass
+
+
+def _names_lock() -> Lock:
+    return Lock(os.path.join(paths.names(), ".lock"))
 
 
 # -- locks ---------------------------------------------------------------------------------------

@@ -18,11 +18,13 @@ from rdock.image.images import Image
 from rdock.linux import process, signals, sockets
 from rdock.runtime import rootless
 from rdock.state import timestamp
-from rdock.state.record import Lock
+from rdock.state.record import Lock, await_release
 from rdock.storage import driver, staging
 from rdock.values import Value
 
 STOP_SECONDS = 10
+# How long a lock may outlive the monitor that is dead to all appearance, in seconds; the kernel drops it at once.
+_PATIENCE = 5.0
 
 
 class Made(Value):
@@ -172,9 +174,12 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
     Returns when the monitor has recorded the end.
     """
     state = container.state()
-    pidfd = state.process.open() if state.is_running else None
-    if pidfd is None:
+    if not state.is_running:
         return False
+    pidfd = state.process.open()
+    if pidfd is None:
+        await_monitor(container)  # it has just ended
+        return True
     if seconds is None:
         seconds = STOP_SECONDS if container.config.stop_timeout is None else container.config.stop_timeout
     try:
@@ -186,16 +191,16 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
         pass
     finally:
         os.close(pidfd)
-    await_monitor(state)
+    await_monitor(container)
     return True
 
 
-def await_monitor(state: State) -> None:
-    """Wait until the monitor of a run has finished its work."""
-    pidfd = state.monitor.open()
-    if pidfd is not None:
-        process.wait_exit(pidfd)
-        os.close(pidfd)
+def await_monitor(container: Container) -> None:
+    """Wait until the monitor of a run has recorded the end and cleaned up.
+
+    It then gives its lock back, and may live on: a client that reads slowly is still to get the rest.
+    """
+    await_release(containers.run_lock(container.id).path)
 
 
 def wait(container: Container) -> int:
@@ -204,7 +209,7 @@ def wait(container: Container) -> int:
     if state.is_running:
         # Its monitor says it, since a container with `auto_remove` leaves no record.
         code = attach.await_end(container.bundle)
-        await_monitor(state)
+        await_monitor(container)
         if code is not None:
             return code
         removal.finish_abandoned(container.id)
@@ -222,6 +227,7 @@ def remove(container: Container, *, force: bool = False) -> None:
     try:
         os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
         lock = containers.run_lock(container.id)
+        patience = _PATIENCE
         while os.path.isdir(container.directory):
             state = container.state()
             if state.is_running:
@@ -233,8 +239,13 @@ def remove(container: Container, *, force: bool = False) -> None:
                 stop(container, 0, signals.SIGKILL)
             elif lock.acquire(wait=False):
                 break
+            elif state.monitor_pid and not state.monitor.is_alive() and patience <= 0:
+                raise Conflict(
+                    f"cannot remove container {container.name}: it is in use by another machine, or in another "
+                    "pid namespace, that shares this store"
+                )
             else:
-                _await_step(state)
+                patience -= _await_step(state)
         else:
             return
     except OSError as e:
@@ -246,17 +257,18 @@ def remove(container: Container, *, force: bool = False) -> None:
         lock.remove()
 
 
-def _await_step(state: State) -> None:
-    """Give those who start a container, or end one, a moment to get on.
+def _await_step(state: State) -> float:
+    """Give those who start a container, or end one, a moment to get on: its length in seconds.
 
     The lock tells nothing here: who starts a container keeps it for the container's whole life.
     """
     pidfd = state.monitor.open()
     if pidfd is None:
         time.sleep(0.01)  # there is no monitor yet, or no more
-        return
+        return 0.01
     process.wait_exit(pidfd, 0.05)
     os.close(pidfd)
+    return 0.05
 
 
 def remove_damaged(container_id: str) -> None:

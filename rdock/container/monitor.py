@@ -131,11 +131,15 @@ class _Monitor:
         code = launch.wait(self.pid)
         log.close()
         self.engine.delete(self.container.id, self.container.bundle)
-        self._record_exit(code)
+        finished = self.state._replace(
+            pid=0, pid_start=0, ports={}, finished_at=timestamp.now(), exit_code=code, finished=True
+        )
+        if not self.container.host_config.auto_remove:
+            self.container.write_end(finished)
         # Those who wait hear of the end when the container's ports and name are free and it is listed no
         # more; deleting its files takes as long as it takes.
         self._disconnect()
-        withdrawn = removal.withdraw(self.container) if self.container.host_config.auto_remove else ""
+        withdrawn = self._withdraw(finished) if self.container.host_config.auto_remove else ""
         server.announce(b"x", {"code": code})
         self._clean_up()
         staging.delete(withdrawn)
@@ -258,16 +262,15 @@ class _Monitor:
 
     def _record_failure(self, error: RdockError) -> None:
         code = error.exit_code if error.exit_code in (126, 127) else 128
-        finished = State(finished=True, exit_code=code, error=error.message)
-        self.container.write_state(finished, durable=False)
+        self.container.write_end(State(finished=True, exit_code=code, error=error.message))
 
-    def _record_exit(self, code: int) -> None:
-        keep = not self.container.host_config.auto_remove
-        finished = self.state._replace(
-            pid=0, pid_start=0, ports={}, finished_at=timestamp.now(), exit_code=code, finished=True
-        )
-        if keep:
-            self.container.write_state(finished, durable=True)
+    def _withdraw(self, finished: State) -> str:
+        try:
+            return removal.withdraw(self.container)
+        except RdockError as e:
+            launch.debug(e.message)
+            self.container.write_end(finished)
+            return ""
 
     def _disconnect(self) -> None:
         if self.uplink is not None:

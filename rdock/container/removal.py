@@ -42,6 +42,16 @@ def remove_bundle(container_id: str) -> None:
         pass  # not there; or in use, then the next sweep takes it
 
 
+def _sweep_bundles() -> None:
+    """Remove run directories at which nobody is at work: the lock is made before and removed after them."""
+    try:
+        for container_id in os.listdir(os.path.join(paths.runtime(), "containers")):
+            if not os.path.exists(containers.run_lock(container_id).path):
+                remove_bundle(container_id)
+    except OSError:
+        pass
+
+
 def _sweep_removed() -> None:
     try:
         for name in os.listdir(paths.removed()):
@@ -69,9 +79,11 @@ def sweep() -> None:
     """Bring what killed processes left to an end: finish their containers, remove half-made things."""
     for container_id in abandoned():
         finish_abandoned(container_id)
+    _sweep_bundles()
     _sweep_removed()
     staging.sweep(_finish_journal)
-    for directory in (paths.data(), paths.images(), paths.cache(), filters.cache()):
+    holders = os.path.join(paths.holders(), process.boot_id())
+    for directory in (paths.data(), paths.images(), paths.cache(), filters.cache(), holders):
         record.sweep(directory)
 
 
@@ -135,7 +147,7 @@ def finish(container_id: str) -> None:
                 pid=0, pid_start=0, ports={}, finished=True, exit_code=137, finished_at=timestamp.now(),
                 error="the container's monitor was killed",
             )  # fmt: skip
-            container.write_state(ended, durable=True)
+            container.write_end(ended)
     if group:
         group.end()
     record.sweep(container.directory)

@@ -194,6 +194,11 @@ def offered(kind: str = "uid", process: str = "self") -> list[Range]:
     return [Range(m.inside, m.size) for m in read_map(kind, process)]
 
 
+def within(ranges: Sequence[Range], existing: Sequence[Range]) -> list[Range]:
+    """Those of the ranges that exist as a whole, each in one of the others."""
+    return [r for r in ranges if any(e.start <= r.start and r.start + r.size <= e.start + e.size for e in existing)]
+
+
 def everything(ranges: Sequence[Range]) -> bool:
     """Whether these are all ids, as in the initial namespace, so that some range has to be chosen."""
     return sum(r.size for r in ranges) > ID_MAX - RANGE_SIZE

@@ -27,6 +27,9 @@ def id_map(mode: str) -> IdMap:
         subgids = idmap.read_ranges(idmap.SUBGID, user, uid)
         if helpers and not direct and not (subuids and subgids):
             subuids, subgids = _directory_service_ranges(user)
+        # In an outer container not all that the files promise need exist.
+        subuids = idmap.within(subuids, idmap.offered("uid"))
+        subgids = idmap.within(subgids, idmap.offered("gid"))
     try:
         return idmap.plan(
             mode,

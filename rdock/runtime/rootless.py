@@ -12,7 +12,6 @@ that a loop of short containers does not pay each time, and goes. Nothing polls,
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 
@@ -22,14 +21,32 @@ from rdock.linux import idmap, namespaces, process, signals
 from rdock.linux import mount as m
 from rdock.linux.tree import remove_path
 from rdock.state import record
-from rdock.state.record import Lock, is_locked
+from rdock.state.record import Lock
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    pass
 
 KINDS = ("user", "mount")
+
+
+class Holder(Value):
+    """The record of a holder."""
+
+    pid: int
+    start: int
+    boot: str
+    mode: str
+    """How its ids came about: subids, direct or single."""
+    namespace: str
+    """Its user namespace, as a link in /proc shows it."""
+    maps: list[str]
+    """Its id maps, of users and of groups."""
+
+    @property
+    def identity(self) -> process.Identity:
+        return process.Identity(self.pid, self.start, self.boot)
 
 
 class Entered(Value):
@@ -69,7 +86,7 @@ def enter(mode: str, linger: float) -> Entered:
     _note_runtime(paths.make_private(paths.runtime()))
     directory = _current_directory()
     boot = process.boot_id()
-    name = mode + _outer_namespace()
+    name = mode + _surroundings()
     record_path, lock_path = paths.holder(boot, name), paths.holder_lock(boot, name)
     uid, gid = os.getuid(), os.getgid()
     try:
@@ -82,15 +99,15 @@ def enter(mode: str, linger: float) -> Entered:
         os.chdir(directory)
     except OSError:
         os.chdir("/")
-    if found["mode"] != "single":
+    if found.mode != "single":
         os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    _entered = Entered(found["mode"], uid, gid)
+    _entered = Entered(found.mode, uid, gid)
     return _entered
 
 
-def _find(mode: str, linger: float, record_path: str, lock_path: str) -> tuple[dict[str, Any], dict[str, int]]:
+def _find(mode: str, linger: float, record_path: str, lock_path: str) -> tuple[Holder, dict[str, int]]:
     """The record of the holder, who is made if there is none, and its namespaces."""
     deadline = time.monotonic() + 5
     while True:
@@ -99,7 +116,7 @@ def _find(mode: str, linger: float, record_path: str, lock_path: str) -> tuple[d
             with Lock(record_path + ".lock"):
                 found = _living(record_path) or _create(mode, linger, record_path, lock_path)
         try:
-            return found, namespaces.open_all(found["pid"], KINDS)
+            return found, namespaces.open_all(found.pid, KINDS)
         except (FileNotFoundError, ProcessLookupError):
             # It was just killed: its namespaces go before it is seen to be dead.
             if time.monotonic() > deadline:
@@ -107,11 +124,14 @@ def _find(mode: str, linger: float, record_path: str, lock_path: str) -> tuple[d
             time.sleep(0.01)
 
 
-def _outer_namespace() -> str:
-    """A suffix for the holder of one who is in a user namespace already: those of others are out of reach."""
-    initial = 0xEFFFFFFD  # PROC_USER_INIT_INO
-    inode = os.stat("/proc/self/ns/user").st_ino
-    return "" if inode == initial else f"-{inode}"
+# PROC_USER_INIT_INO, PROC_PID_INIT_INO of Linux.
+_INITIAL = (("user", 0xEFFFFFFD), ("pid", 0xEFFFFFFC))
+
+
+def _surroundings() -> str:
+    """A suffix for the holder's name: who lives in another user or pid namespace has another holder, in one home."""
+    inodes = [(os.stat(namespaces.file_of(kind)).st_ino, initial) for kind, initial in _INITIAL]
+    return "".join(f"-{inode}" for inode, initial in inodes if inode != initial)
 
 
 def _current_directory() -> str:
@@ -125,30 +145,39 @@ def _current_directory() -> str:
 def _lock(path: str) -> Lock:
     """The lock of those who use the holder's namespaces, owned."""
     lock = Lock(path, shared=True)
-    try:
-        lock.acquire()
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        _forget_other_boots()
-        lock.acquire()
-    return lock
+    while True:
+        try:
+            lock.acquire()
+            return lock
+        except FileNotFoundError:
+            # The last holder took its directory away, perhaps just now.
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            _forget_other_boots()
 
 
 def _forget_other_boots() -> None:
     """Remove what holders of earlier boots left, but not those of another machine that shares the home."""
     for boot in os.listdir(paths.holders()):
         place = os.path.join(paths.holders(), boot)
-        if boot != process.boot_id() and not any(is_locked(os.path.join(place, name)) for name in os.listdir(place)):
-            remove_path(place)
+        if boot == process.boot_id():
+            continue
+        # Alone, since those who use a holder share its lock.
+        locks = [Lock(os.path.join(place, name)) for name in os.listdir(place) if name.endswith(".lock")]
+        try:
+            if all(lock.acquire(wait=False) for lock in locks):
+                remove_path(place)
+        finally:
+            for lock in locks:
+                lock.release()
 
 
-def _recorded(path: str) -> dict[str, Any] | None:
+def _recorded(path: str) -> Holder | None:
     """The record of a holder. A damaged one is as good as none: it is made anew."""
     try:
         found = record.read(path)
+        return record.from_json(Holder, found, path) if found else None
     except DataLoss:
         return None
-    return found if found and {"pid", "start", "boot", "mode", "userns", "map"} <= found.keys() else None
 
 
 def held() -> set[int]:
@@ -168,14 +197,12 @@ def _note_runtime(directory: str) -> None:
     record.write_text(note, directory, durable=False)
 
 
-def _living(path: str) -> dict[str, Any] | None:
+def _living(path: str) -> Holder | None:
     found = _recorded(path)
-    if found and process.Identity(found["pid"], found["start"], found["boot"]).is_alive():
-        return found
-    return None
+    return found if found and found.identity.is_alive() else None
 
 
-def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[str, Any]:
+def _create(mode: str, linger: float, record_path: str, lock_path: str) -> Holder:
     """Start a holder, give it its id maps, and record it."""
     from rdock.runtime import mapping
 
@@ -185,10 +212,12 @@ def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[
     to_holder, from_holder = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
     if middle == 0:
-        # Forked twice: the holder outlives this command and must not become its zombie.
-        if os.fork():
+        try:
+            # Forked twice: the holder outlives this command and must not become its zombie.
+            if os.fork() == 0:
+                _hold(survivor, to_holder, from_holder, record_path, lock_path, linger)
+        finally:
             os._exit(0)
-        _hold(survivor, to_holder, from_holder, record_path, lock_path, linger)
     os.waitpid(middle, 0)
     if survivor is not None:
         os.close(survivor)
@@ -203,24 +232,24 @@ def _create(mode: str, linger: float, record_path: str, lock_path: str) -> dict[
     finally:
         os.close(to_holder[1])
         os.close(from_holder[0])
-    boot = process.boot_id()
-    found = {
-        "pid": pid, "start": process.start_time(pid), "boot": boot,
-        "mode": plan.mode if plan else (old or {})["mode"], "userns": os.readlink(namespaces.file_of("user", pid)),
-        "map": _id_map_of(pid),
-    }  # fmt: skip
-    record.write(record_path, found, durable=False)
-    return found
+    known = plan or old
+    assert known is not None
+    made = Holder(
+        pid=pid, start=process.start_time(pid), boot=process.boot_id(), mode=known.mode,
+        namespace=os.readlink(namespaces.file_of("user", pid)), maps=_maps_of(pid),
+    )  # fmt: skip
+    record.write(record_path, record.to_json(made), durable=False)
+    return made
 
 
 def _hear(fd: int) -> str:
-    """A line from the holder: its word, or `!errno` when a step failed."""
+    """A line from the holder: its word, or `!errno step` when a step failed."""
     line = os.read(fd, 256).decode().strip()
     if not line:
         raise SystemFailure("cannot make the namespaces of this user: the holder ended")
     if line.startswith("!"):
-        number = int(line[1:])
-        raise Unavailable(f"cannot make a user namespace: {os.strerror(number).lower()}", hint=why_denied())
+        number, _, step = line[1:].partition(" ")
+        raise Unavailable(f"cannot {step}: {os.strerror(int(number)).lower()}", hint=why_denied())
     return line
 
 
@@ -234,6 +263,7 @@ def _hold(
 ) -> None:
     """The holder's life. Never returns."""
     orders, reports = to_holder[0], from_holder[1]
+    step = "make a user namespace"
     try:
         os.setsid()
         signals.reset()
@@ -255,6 +285,7 @@ def _hold(
             os._exit(1)
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
+        step = "set up a mount namespace"
         # Mounts of the host still arrive here, none of ours ever gets out.
         m.set_propagation("/", m.MS_SLAVE)
         _protect_devices()
@@ -264,7 +295,7 @@ def _hold(
         _linger(record_path, lock_path, linger)
     except OSError as e:
         try:
-            os.write(reports, f"!{e.errno}\n".encode())
+            os.write(reports, f"!{e.errno} {step}\n".encode())
         except OSError:
             pass
     finally:
@@ -281,34 +312,41 @@ def _protect_devices() -> None:
 
     for name in rootfs.DEVICES:
         path = f"/dev/{name}"
-        if os.stat(path).st_uid == 0:
+        # One that is missing is missed by who wants it.
+        if os.path.exists(path) and os.stat(path).st_uid == 0:
             m.protect(path)
 
 
 def _linger(record_path: str, lock_path: str, linger: float) -> None:
-    """Sleep until nobody uses the namespaces, wait a little, and take the record away."""
-    fd = os.open(lock_path, os.O_RDWR | os.O_CLOEXEC)
+    """Sleep until nobody uses the namespaces, wait a little, and take record and locks away."""
+    lock = Lock(lock_path)
     while True:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        lock.acquire()
+        lock.release()
         time.sleep(linger)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue
-        # A newcomer waits for the lock now; when this process has ended it finds no record.
+        if lock.acquire(wait=False):
+            break
+    # Whoever finds the lock's file gone makes a new one, and a holder of its own. That may have happened before,
+    # if somebody has removed the files; then the record is another's.
+    found = _recorded(record_path)
+    if found and found.pid == os.getpid():
         record.remove(record_path)
-        return
+        record.remove(record_path + ".lock")
+        record.remove(lock_path)
+        try:
+            os.rmdir(os.path.dirname(lock_path))
+        except OSError:
+            pass  # there are others
 
 
-def _survivor(old: dict[str, Any]) -> int | None:
+def _survivor(old: Holder) -> int | None:
     """The user namespace of a holder that was killed, if a process of rdock's lives in it: a descriptor.
 
     Containers may still run there. The new holder joins them, so that their files, and they
     themselves, stay within reach. The namespace's number alone says little: it is given anew when a
     namespace has ended, to whatever program makes the next one.
     """
-    if old.get("boot") != process.boot_id():
+    if old.boot != process.boot_id():
         return None
     for name in os.listdir("/proc"):
         if name.isdecimal():
@@ -322,15 +360,15 @@ def _survivor(old: dict[str, Any]) -> int | None:
     return None
 
 
-def _is_ours(fd: int, pid: int, old: dict[str, Any]) -> bool:
+def _is_ours(fd: int, pid: int, old: Holder) -> bool:
     try:
-        same = f"user:[{os.fstat(fd).st_ino}]" == old["userns"]
-        return same and process.name_of(pid).startswith("rdock-") and _id_map_of(pid) == old["map"]
+        same = f"user:[{os.fstat(fd).st_ino}]" == old.namespace
+        return same and process.name_of(pid).startswith("rdock-") and _maps_of(pid) == old.maps
     except OSError:
         return False
 
 
-def _id_map_of(pid: int) -> list[str]:
+def _maps_of(pid: int) -> list[str]:
     return [idmap.map_text(idmap.read_map(kind, str(pid))) for kind in ("uid", "gid")]
 
 

@@ -91,12 +91,17 @@ def write_bytes(path: str, content: bytes, *, durable: bool, mode: int = 0o600) 
 
 
 def _open_temporary(path: str, mode: int) -> int:
-    """A new file, locked for as long as it has that name, so that `sweep` can tell it from a killed writer's."""
+    """An empty file, locked for as long as it has that name: `sweep` can tell it from what a killed writer left.
+
+    Another machine or pid namespace that shares the directory may have a writer of the same pid, whose
+    content must not be touched before the lock is ours.
+    """
     while True:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
             if _same_file(fd, path):
+                os.ftruncate(fd, 0)
                 return fd
         except BaseException:
             os.close(fd)
@@ -104,15 +109,38 @@ def _open_temporary(path: str, mode: int) -> int:
         os.close(fd)
 
 
+def overwrite(path: str, record: Json) -> None:
+    """Write a record in place, for a disk that is too full for another file: its blocks are there already.
+
+    A crash meanwhile may leave half of it. Raises SystemFailure.
+    """
+    content = jsontext.render({"format": FORMAT, **record}).encode("utf-8", "surrogateescape")
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if os.write(fd, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.ftruncate(fd, len(content))
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise SystemFailure(f"cannot write {path}: {reason(e)}") from e
+
+
 def sweep(directory: str) -> None:
     """Remove what writers who were killed left beside the records of a directory. Never fails."""
     try:
-        for name in os.listdir(directory):
-            path = os.path.join(directory, name)
-            if name.endswith(".tmp") and not is_locked(path):
-                remove(path)
+        names = os.listdir(directory)
     except OSError:
-        pass
+        return
+    for name in names:
+        if name.endswith(".tmp"):
+            lock = Lock(os.path.join(directory, name))
+            try:
+                if lock.acquire(wait=False):
+                    lock.remove()
+            except OSError:
+                continue
 
 
 def remove(path: str) -> None:
@@ -159,6 +187,10 @@ class Lock:
             os.close(self.fd)
             self.fd = -1
 
+    def is_in_place(self) -> bool:
+        """Whether the file that is locked is still the one at the path."""
+        return _same_file(self.fd, self.path)
+
     def remove(self) -> None:
         """Release the lock, which is owned alone, together with its file."""
         remove(self.path)
@@ -187,6 +219,18 @@ def is_locked(path: str) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def await_release(path: str) -> None:
+    """Sleep until nobody owns the lock at `path` alone any more; at once if it does not exist. Raises OSError."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    finally:
+        os.close(fd)
 
 
 def _same_file(fd: int, path: str) -> bool:

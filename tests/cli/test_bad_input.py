@@ -462,3 +462,19 @@ def test_no_room_at_all(own_rdock: Rdock) -> None:
     )
     assert "code 125" in found and "no space left" in found, found
     assert found.rstrip().endswith("code 125") or found.count("\n") <= 4, found
+
+
+def test_full_disk_at_the_end(own_rdock: Rdock) -> None:
+    """A container that has filled the disk: its exit code is told, recorded, and the container goes with `--rm`."""
+    fill = "cat /dev/zero >/fill 2>/dev/null; exit 5"
+    script = f"""
+        rdock run --name full --network none {STARTER} sh -c '{fill}'; echo run $?
+        rdock inspect -f 'code {{{{.State.ExitCode}}}} {{{{.State.Error}}}}' full
+        rdock ps -a --format '{{{{.Status}}}}'
+        rdock rm full
+        rdock run --rm --network none {STARTER} sh -c '{fill}'; echo again $?
+        rdock ps -aq | wc -l
+    """
+    found = on_small_disk(own_rdock, "size=90m", script).splitlines()
+    assert found[:2] == ["run 5", "code 5 "] and found[2].startswith("Exited (5)"), found
+    assert found[3:] == ["full", "again 5", "0"], found

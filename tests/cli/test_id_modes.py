@@ -188,7 +188,7 @@ def test_doctor_finds_what_is_missing(own_rdock: Rdock, tmp_path: Path) -> None:
     assert any("fuse-overlayfs" in entry["fix"] for entry in found.values()), found
 
 
-@pytest.mark.parametrize("options", [["-r"], ["-rm"], ["-rmpf", "--mount-proc"]], ids=" ".join)
+@pytest.mark.parametrize("options", [["-r"], ["-rm"], ["-rmpf", "--mount-proc"], ["-c", "-U"]], ids=" ".join)
 def test_inside_a_user_namespace_of_one_id(own_rdock: Rdock, options: list[str]) -> None:
     """Each has a holder of its own, though they share a home: those of others are out of reach."""
     environment = own_rdock.environment()

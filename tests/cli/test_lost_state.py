@@ -6,12 +6,13 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import wait_for
+from tests.cli.conftest import wait_for, write_settings
 from tests.conftest import STARTER
 from tests.program import Rdock
 
@@ -98,7 +99,7 @@ def test_a_holder_that_was_killed(own_rdock: Rdock) -> None:
     """The next one joins the user namespace in which containers run on."""
     one = started(own_rdock)
     (record,) = (own_rdock.home.data / "holders").glob("*/*.json")
-    os.kill(json.loads(record.read_text())["pid"], signal.SIGKILL)
+    os.kill(json.loads(record.read_text())["Pid"], signal.SIGKILL)
     two = started(own_rdock)
     for container in (one, two):
         assert own_rdock.ok("exec", container, "hostname") == container[:12]
@@ -194,3 +195,86 @@ def test_monitor_that_is_killed_when_the_runtime_has_created(own_rdock: Rdock, t
     assert own_rdock.ok("ps", "-a", "--format", "{{.Names}} {{.State}}") == "one created"
     wait_for(lambda: not own_rdock.home.processes(), "no process is left")
     own_rdock.ok("rm", "one")
+
+
+def unknown_boot(rdock: Rdock) -> Path:
+    """Move the holder's directory to the name of another boot, as if it were that of another machine."""
+    (place,) = (rdock.home.data / "holders").iterdir()
+    return place.rename(place.with_name("11111111-1111-1111-1111-111111111111"))
+
+
+def test_holders_of_other_machines_are_left_alone(own_rdock: Rdock) -> None:
+    one = started(own_rdock)
+    place = unknown_boot(own_rdock)
+    two = started(own_rdock)
+    assert place.is_dir()
+    assert own_rdock.ok("exec", two, "hostname") == two[:12]
+    own_rdock.ok("rm", "-f", two)
+    pid = state(own_rdock, one)["MonitorPid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_holder_takes_only_its_own_record_away(own_rdock: Rdock) -> None:
+    write_settings(own_rdock, '{"holder-linger": 1}')
+    one = started(own_rdock)
+    shutil.rmtree(own_rdock.home.data / "holders")
+    two = started(own_rdock)
+    own_rdock.ok("kill", "-s", "KILL", two)
+    wait_for(lambda: own_rdock.ok("ps", "-q") == one[:12])
+    pid = state(own_rdock, one)["MonitorPid"]
+    three = started(own_rdock)
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+    time.sleep(2.5)
+    assert own_rdock.ok("exec", three, "hostname") == three[:12]
+    own_rdock.ok("rm", "-f", three)
+
+
+def test_nothing_of_a_holder_stays(own_rdock: Rdock) -> None:
+    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    holders = own_rdock.home.data / "holders"
+    wait_for(lambda: not list(holders.iterdir()))
+
+
+@pytest.mark.parametrize("text", ['{"Pid": "x"}', "[]", "", '{"Pid": 1, "Start": 1, "Boot": "", "Mode": 7}'])
+def test_a_holders_record_that_is_damaged(own_rdock: Rdock, text: str) -> None:
+    one = started(own_rdock)
+    (record,) = (own_rdock.home.data / "holders").glob("*/*.json")
+    record.write_text(text)
+    two = started(own_rdock)
+    assert own_rdock.ok("exec", two, "hostname") == two[:12]
+    own_rdock.ok("rm", "-f", two)
+    pid = state(own_rdock, one)["MonitorPid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_from_another_pid_namespace(own_rdock: Rdock) -> None:
+    """It has a holder of its own, and what runs outside is not its to remove."""
+    one = started(own_rdock)
+    outer = ["unshare", "--user", "--map-root-user", "--map-auto", "--pid", "--fork", "--mount-proc"]
+    if subprocess.run([*outer, "true"], capture_output=True).returncode:
+        pytest.skip("no pid namespace can be made")
+    done = subprocess.run(
+        [*outer, *own_rdock.argv("rm", "-f", one)],
+        env=own_rdock.environment(), capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1 and "in use by another machine" in done.stderr, done.stderr
+    assert own_rdock.ok("exec", one, "hostname") == one[:12]
+    own_rdock.ok("rm", "-f", one)
+
+
+def test_a_directory_that_somebody_else_has_put_in_place(own_rdock: Rdock, tmp_path: Path) -> None:
+    """The note of the last runtime directory is trusted only while that is the user's own."""
+    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    (own_rdock.home.data / "runtime").write_text("/proc/1/task")
+    assert own_rdock.ok("run", "--rm", "--network", "none", STARTER, "echo", "works") == "works"
+
+
+def test_bundles_without_a_lock_are_removed(own_rdock: Rdock) -> None:
+    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    left = run_directory(own_rdock) / "containers" / ("0" * 64)
+    left.mkdir(parents=True)
+    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    assert not left.exists()

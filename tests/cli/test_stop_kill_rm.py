@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -193,3 +196,50 @@ def test_exec_while_it_ends(rdock: Rdock) -> None:
             assert text == f"rdock: container {container} is not running\n", text
             seen.add(command.returncode)
     assert seen <= {1, 126}, seen
+
+
+@pytest.mark.parametrize("command", [("stop", "-t", "0"), ("rm", "-f"), ("wait",)], ids=lambda words: words[0])
+def test_a_client_that_does_not_read_is_not_waited_for(own_rdock: Rdock, command: tuple[str, ...]) -> None:
+    """The monitor still has output for it, and lives on; the container has ended."""
+    slow = own_rdock.start("run", "--name", "slow", "--network", "none", STARTER, "yes")
+    wait_for(lambda: own_rdock.ok("ps", "-q"))
+    time.sleep(1)
+    if command == ("wait",):
+        own_rdock.ok("kill", "slow")
+    expected = "137" if command == ("wait",) else "slow"
+    assert own_rdock.ok(*command, "slow", timeout=20) == expected
+    out, _ = slow.communicate(timeout=60)
+    assert out and slow.returncode == 137
+
+
+def test_rm_while_the_monitor_is_held_up(own_rdock: Rdock) -> None:
+    """rm waits for it, asleep; it does not ask again and again."""
+    container = started(own_rdock, "exec sleep 100")
+    found = json.loads((own_rdock.home.data / "containers" / container / "state.json").read_text())
+    os.kill(found["MonitorPid"], signal.SIGSTOP)
+    try:
+        own_rdock.ok("kill", container)
+        command = own_rdock.start("rm", "-f", container)
+        time.sleep(2)
+        assert command.poll() is None
+        fields = Path(f"/proc/{command.pid}/stat").read_text().rpartition(")")[2].split()
+        assert (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") < 0.7
+    finally:
+        os.kill(found["MonitorPid"], signal.SIGCONT)
+    assert command.wait(20) == 0
+    assert own_rdock.ok("ps", "-aq") == ""
+
+
+def test_many_take_one_name(own_rdock: Rdock) -> None:
+    """Of those who want a name at once one gets it, and the others hear so in Docker's words."""
+    for _ in range(8):
+        options = ("--rm", "--network", "none", "--name", "race")
+        commands = [own_rdock.start("run", *options, STARTER, "true") for _ in range(4)]
+        for command in commands:
+            _, err = command.communicate(timeout=60)
+            text = err.decode()
+            assert (command.returncode, text) == (0, "") or (
+                command.returncode == 125 and 'The container name "/race" is already in use by' in text
+            ), text
+    assert own_rdock.ok("ps", "-aq") == ""
+    assert os.listdir(own_rdock.home.data / "containers" / ".names") == [".lock"]

@@ -1,0 +1,98 @@
+"""Records that several write, read and sweep at once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rdock.errors import DataLoss, SystemFailure
+from rdock.state import record
+
+SECONDS = 1.5
+
+
+def in_child(work: Callable[[], None]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return pid
+
+
+def again_and_again(work: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            work()
+
+    return run
+
+
+def all_ended_well(pids: list[int]) -> bool:
+    return [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids] == [0] * len(pids)
+
+
+def test_sweeping_takes_nothing_from_a_living_writer(tmp_path: Path) -> None:
+    path = str(tmp_path / "record.json")
+    writers = [in_child(again_and_again(lambda: record.write(path, {"value": 1}, durable=False))) for _ in range(2)]
+    again_and_again(lambda: record.sweep(str(tmp_path)))()
+    assert all_ended_well(writers)
+    assert os.listdir(tmp_path) == ["record.json"]
+
+
+def test_writers_of_one_pid_in_two_namespaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their temporary files have one name."""
+    path = str(tmp_path / "record.json")
+    record.write(path, {"value": 0}, durable=False)
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    writers = [in_child(again_and_again(lambda: record.write(path, {"value": 1}, durable=False))) for _ in range(2)]
+
+    def read() -> None:
+        found = record.read(path)
+        assert found and "value" in found
+
+    again_and_again(read)()
+    assert all_ended_well(writers)
+
+
+def test_overwriting_in_place(tmp_path: Path) -> None:
+    path = str(tmp_path / "record.json")
+    with pytest.raises(SystemFailure):
+        record.overwrite(path, {"value": 1})
+    record.write(path, {"value": "a long text that goes"}, durable=False)
+    record.overwrite(path, {"value": 2})
+    assert record.read(path) == {"format": 1, "value": 2}
+
+
+def test_what_is_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    assert record.read(str(path)) is None
+    for text in ("", "[]", "{", '{"format": 99}'):
+        path.write_text(text)
+        with pytest.raises(DataLoss):
+            record.read(str(path))
+
+
+def test_lock_whose_file_its_owner_removes(tmp_path: Path) -> None:
+    """A waiter finds the file gone and takes a new one, so there is one owner at a time."""
+    path, counter = str(tmp_path / "lock"), tmp_path / "counter"
+    counter.write_text("0")
+
+    def work() -> None:
+        for _ in range(200):
+            lock = record.Lock(path)
+            lock.acquire()
+            counter.write_text(str(int(counter.read_text()) + 1))
+            lock.remove()
+
+    assert all_ended_well([in_child(work) for _ in range(4)])
+    assert counter.read_text() == "800" and not os.path.exists(path)
+    assert not record.is_locked(path)
+    record.await_release(path)
