@@ -12,13 +12,14 @@ from rdock import __version__, config, launch, paths
 from rdock.container import containers
 from rdock.errors import RdockError
 from rdock.image import images
-from rdock.linux import cgroup, idmap, seccomp
+from rdock.linux import cgroup, idmap, mount, seccomp
 from rdock.runtime import mapping, rootless
 from rdock.storage import driver
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 # Slower by far, or less of Docker's experience; still working.
@@ -40,7 +41,7 @@ def examine() -> list[Finding]:
     sysctls = _sysctls()  # before the namespaces are entered: there the host's groups have other numbers
     findings = [_namespaces()]
     if findings[0].status != MISSING:
-        findings += [_ids(), *_storage()]
+        findings += [_ids(), _store(), *_storage()]
     return [*findings, _network(), _seccomp(), _cgroups(), _runtime_directory(), *sysctls, *_runtimes()]
 
 
@@ -82,6 +83,34 @@ def _storage() -> list[Finding]:
         why = driver.probe(name, anew=True)
         fix = driver.HINTS[name] if why else ""
         found.append(Finding(f"storage driver {name}", LIMITED if why else OK, why or "works", fix))
+    return found
+
+
+# File systems of other machines. What two of them lock, or see of each other's processes, is not to be relied on.
+_SHARED = ("nfs", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "9p", "fuse.sshfs", "fuse.glusterfs", "afs")
+
+
+def _store() -> Finding:
+    kind = file_system(paths.data(), mount.mountinfo())
+    if kind.startswith(_SHARED):
+        return Finding(
+            "store",
+            LIMITED,
+            f"{paths.data()} is on {kind}: for one machine at a time",
+            "set XDG_DATA_HOME to a directory on a local disk",
+        )
+    return Finding("store", OK, f"{paths.data()} ({kind})")
+
+
+def file_system(path: str, mounts: Sequence[mount.MountPoint]) -> str:
+    """The type of the file system that a path lies on."""
+    path = os.path.realpath(path)
+    found = ""
+    longest = -1
+    for mounted in mounts:
+        top = mounted.target.rstrip("/")
+        if (path == top or path.startswith(top + "/")) and len(top) >= longest:
+            found, longest = mounted.fstype, len(top)
     return found
 
 
