@@ -38,6 +38,8 @@ class State(Value):
     paused: bool = False
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
+    subnet: str = ""
+    """Base of the private network's addresses; see network/subnet.py."""
 
     @property
     def process(self) -> Identity:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from rdock.container.containers import Container, State
-from rdock.network import endpoint, uplink
+from rdock.network import endpoint
+from rdock.network.subnet import PREFIX_LENGTH, Subnet
 from rdock.state import record, timestamp
 
 TYPE_CHECKING = False
@@ -78,11 +79,12 @@ def _mounts(container: Container) -> list[dict[str, Any]]:
 def _network(container: Container, state: State) -> dict[str, Any]:
     mode, running = container.host_config.network_mode, state.is_running
     ports = {**dict.fromkeys(container.config.exposed_ports), **state.ports}
-    connected = running and mode == "slirp4netns"
+    connected = running and bool(state.subnet)
+    subnet = Subnet(state.subnet)
     address = {
-        "IPAddress": uplink.ADDRESS if connected else "",
-        "IPPrefixLen": uplink.PREFIX_LENGTH if connected else 0,
-        "Gateway": uplink.GATEWAY if connected else "",
+        "IPAddress": subnet.address if connected else "",
+        "IPPrefixLen": PREFIX_LENGTH if connected else 0,
+        "Gateway": subnet.gateway if connected else "",
     }
     return {"Ports": ports if running else {}, **address, "Networks": {mode: {**address}}}
 

@@ -18,7 +18,7 @@ from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailu
 from rdock.linux import cgroup, idmap, namespaces, process, signals, sockets
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH
-from rdock.network import endpoint, sandbox, uplink
+from rdock.network import endpoint, sandbox, subnet, uplink
 from rdock.network.uplink import Uplink
 from rdock.runtime import engines, rootless
 from rdock.runtime.channel import Failed
@@ -96,6 +96,7 @@ class _Monitor:
         self.engine: Engine = engines.choose(self.container.host_config.runtime)
         self.uplink: Uplink | None = None
         self.bindings: endpoint.Bindings = {}
+        self.subnet = subnet.choose()
         self.group: cgroup.Cgroup | None = None
         self.pid = 0
         self.created: Created | None = None
@@ -160,7 +161,7 @@ class _Monitor:
         own = os.getpid()
         path = self.group.path if self.group else ""
         self._record(State(monitor_pid=own, monitor_start=process.start_time(own), cgroup=path))
-        files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname)
+        files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname, self.subnet)
         self._mount_root()
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
         try:
@@ -196,7 +197,10 @@ class _Monitor:
             pipes.close_theirs()
         self.created, self.pid = created, created.pid
         # Recorded before the program runs: whoever finds it running must also find this.
-        state = self.state._replace(pid=self.pid, pid_start=process.start_time(self.pid), ports=self.bindings)
+        state = self.state._replace(
+            pid=self.pid, pid_start=process.start_time(self.pid), ports=self.bindings,
+            subnet=self.subnet.base if self.uplink else "",
+        )  # fmt: skip
         self._record(state._replace(started_at=timestamp.now()))
         self.engine.start(created)
         if container.config.tty:
@@ -222,7 +226,7 @@ class _Monitor:
         wanted = endpoint.from_bindings(host.port_bindings)
         if host.network_mode != "slirp4netns":
             return
-        self.uplink = uplink.start(fds["user"], fds["network"], self.container.bundle)
+        self.uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
         uplink.await_ready(self.uplink)
         if wanted:
             self.bindings = uplink.publish(self.uplink, wanted)

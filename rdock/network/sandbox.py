@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from rdock.errors import InvalidParameter
-from rdock.network import uplink
+from rdock.network.subnet import Subnet
 from rdock.state import record
 
 MODES = ("none", "host", "slirp4netns")
@@ -35,12 +35,14 @@ def parse_mode(text: str) -> str:
     return text
 
 
-def write_files(directory: str, mode: str, hostname: str) -> dict[str, str]:
-    """Write the files into `directory`; target in the container → path."""
+def write_files(directory: str, mode: str, hostname: str, subnet: Subnet) -> dict[str, str]:
+    """Write the files into `directory`; target in the container → path. `subnet` is that of the private network."""
     contents = {
-        "hosts": _read_host_file("/etc/hosts") or _HOSTS if mode == "host" else _HOSTS + _own_line(mode, hostname),
+        "hosts": _read_host_file("/etc/hosts") or _HOSTS
+        if mode == "host"
+        else _HOSTS + _own_line(mode, hostname, subnet),
         "hostname": hostname + "\n",
-        "resolv.conf": resolv_conf(mode),
+        "resolv.conf": resolv_conf(mode, subnet),
     }
     found = {}
     for name, text in contents.items():
@@ -50,11 +52,11 @@ def write_files(directory: str, mode: str, hostname: str) -> dict[str, str]:
     return found
 
 
-def _own_line(mode: str, hostname: str) -> str:
-    return f"{uplink.ADDRESS if mode == 'slirp4netns' else '127.0.1.1'}\t{hostname}\n"
+def _own_line(mode: str, hostname: str, subnet: Subnet) -> str:
+    return f"{subnet.address if mode == 'slirp4netns' else '127.0.1.1'}\t{hostname}\n"
 
 
-def resolv_conf(mode: str) -> str:
+def resolv_conf(mode: str, subnet: Subnet) -> str:
     """The host's resolver settings, with slirp4netns's own resolver in place of the host's servers.
 
     That one asks the host's, also those on the host's loopback (systemd-resolved), which the container
@@ -64,7 +66,7 @@ def resolv_conf(mode: str) -> str:
     if mode != "slirp4netns":
         return "".join(line + "\n" for line in lines)
     kept = [line for line in lines if line.split(" ")[0] in ("search", "domain", "options")]
-    return "".join(line + "\n" for line in [*kept, f"nameserver {uplink.RESOLVER}"])
+    return "".join(line + "\n" for line in [*kept, f"nameserver {subnet.resolver}"])
 
 
 def _read_host_file(path: str) -> str:

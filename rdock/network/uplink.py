@@ -2,8 +2,8 @@
 
 One slirp4netns serves one container's namespace. It lives as long as the write end of a pipe is open,
 which the container's monitor holds: however the monitor ends, slirp4netns ends too. The host's
-loopback addresses are closed to the container; names are answered at 10.0.2.3, which asks the
-resolvers of the host. slirp4netns(1) describes addresses, options and the socket's JSON.
+loopback addresses are closed to the container; names are answered by an address of its own, which asks
+the resolvers of the host. slirp4netns(1) describes addresses, options and the socket's JSON.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from rdock import jsontext, launch
 from rdock.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
 from rdock.linux import sockets
 from rdock.network.endpoint import Bindings, PortBinding
+from rdock.network.subnet import Subnet
 from rdock.values import Value
 
-ADDRESS = "10.0.2.100"
-GATEWAY = "10.0.2.2"
-RESOLVER = "10.0.2.3"
-PREFIX_LENGTH = 24
 # The largest that slirp takes: fewer, bigger packets are several times faster through a TAP device.
 MTU = 65520
 _READY_SECONDS = 20.0
@@ -52,8 +49,8 @@ def find() -> str:
     return program
 
 
-def start(user: int, network: int, directory: str) -> Uplink:
-    """Start the uplink of a network namespace; its socket lies in `directory`.
+def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
+    """Start the uplink of a network namespace, with addresses of `subnet`; its socket lies in `directory`.
 
     `user` and `network` are descriptors of the namespace and of the user namespace that owns it.
 
@@ -69,8 +66,8 @@ def start(user: int, network: int, directory: str) -> Uplink:
     try:
         pid = launch.spawn(
             [
-                program, "--configure", f"--mtu={MTU}", "--disable-host-loopback", "--enable-sandbox",
-                "--enable-seccomp", f"--exit-fd={exit_end}", f"--ready-fd={ready_end}",
+                program, "--configure", f"--cidr={subnet.cidr}", f"--mtu={MTU}", "--disable-host-loopback",
+                "--enable-sandbox", "--enable-seccomp", f"--exit-fd={exit_end}", f"--ready-fd={ready_end}",
                 f"--api-socket=/proc/self/fd/{place}/{_SOCKET}", f"--userns-path=/proc/self/fd/{user}",
                 "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
             ],

@@ -19,10 +19,14 @@ from pathlib import Path
 import pytest
 
 from rdock.network import uplink
+from rdock.network.subnet import Subnet, choose
 from tests.cli.conftest import is_clear, store, wait_for
 from tests.conftest import STARTER
 from tests.namespace import in_namespace
 from tests.program import Rdock
+
+# What a container's own network has here.
+OURS = choose()
 
 # The host's Python inside the starter image, for what busybox cannot do.
 PYTHON = tuple(word for path in ("/usr", "/lib", "/lib64") for word in ("-v", f"{path}:{path}:ro"))
@@ -124,16 +128,17 @@ def test_host_is_the_hosts(rdock: Rdock, runtime: str) -> None:
 def test_private_network(rdock: Rdock, runtime: str, option: tuple[str, ...]) -> None:
     script = "ip -o -4 addr show tap0; ip route; cat /etc/resolv.conf; cat /etc/hosts"
     found = rdock.ok("run", "--rm", "--hostname", "inside", *option, STARTER, "sh", "-c", script)
-    assert "10.0.2.100/24" in found and "default via 10.0.2.2" in found
-    assert "nameserver 10.0.2.3" in found and found.count("nameserver") == 1
-    assert "10.0.2.100\tinside" in found and "127.0.0.1\tlocalhost" in found
+    assert f"{OURS.address}/24" in found and f"default via {OURS.gateway}" in found
+    assert f"nameserver {OURS.resolver}" in found and found.count("nameserver") == 1
+    assert f"{OURS.address}\tinside" in found and "127.0.0.1\tlocalhost" in found
 
 
 def test_reaches_the_hosts_address_but_not_its_loopback(rdock: Rdock, runtime: str) -> None:
     address = host_address()
     with server("0.0.0.0") as port, server("127.0.0.1") as hidden:
         script = (
-            f"nc -w 5 {address} {port} </dev/null; for p in {port} {hidden}; do nc -w 2 10.0.2.2 $p </dev/null; done"
+            f"nc -w 5 {address} {port} </dev/null; "
+            f"for p in {port} {hidden}; do nc -w 2 {OURS.gateway} $p </dev/null; done"
         )
         result = rdock("run", "--rm", STARTER, "sh", "-c", script)
     assert result.out == "greetings\n", str(result)
@@ -145,7 +150,7 @@ def test_names_are_resolved(rdock: Rdock, runtime: str) -> None:
     if not name:
         pytest.skip("the machine resolves no name outside of it")
     found = rdock.ok("run", "--rm", STARTER, "nslookup", name)
-    assert "10.0.2.3" in found and _resolves(name) & set(found.split()), found
+    assert OURS.resolver in found and _resolves(name) & set(found.split()), found
 
 
 def _resolves(name: str) -> set[str]:
@@ -174,7 +179,7 @@ def _ask_often(directory: str) -> tuple[int, dict[str, object]]:
         wait_for(lambda: os.readlink(f"/proc/{world.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
         wait_for(lambda: Path(f"/proc/{world.pid}/uid_map").read_text())
         user, network = (os.open(f"/proc/{world.pid}/ns/{kind}", os.O_RDONLY) for kind in ("user", "net"))
-        started = uplink.start(user, network, directory)
+        started = uplink.start(user, network, directory, Subnet("10.0.2"))
         uplink.await_ready(started)
         request = {"execute": "nothing", "arguments": "x" * 500}
         for _ in range(400):
@@ -200,7 +205,7 @@ def test_publish_tcp(rdock: Rdock, runtime: str) -> None:
     template = "{{json .NetworkSettings.Ports}} {{json .HostConfig.PortBindings}} {{.NetworkSettings.IPAddress}}"
     assert rdock.ok("inspect", "-f", template, container) == (
         f'{{"80/tcp":[{{"HostIp":"0.0.0.0","HostPort":"{port}"}}]}} '
-        f'{{"80/tcp":[{{"HostIp":"","HostPort":"{port}"}}]}} 10.0.2.100'
+        f'{{"80/tcp":[{{"HostIp":"","HostPort":"{port}"}}]}} {OURS.address}'
     )
     rdock.ok("rm", "-f", container)
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
@@ -309,7 +314,7 @@ def test_publish_without_a_private_network(rdock: Rdock) -> None:
 
 
 def test_low_ports_and_ping_inside(rdock: Rdock, runtime: str) -> None:
-    assert "1 packets received" in rdock.ok("run", "--rm", STARTER, "ping", "-c", "1", "-W", "2", "10.0.2.2")
+    assert "1 packets received" in rdock.ok("run", "--rm", STARTER, "ping", "-c", "1", "-W", "2", OURS.gateway)
     script = "httpd -p 80 -h / && echo bound"
     assert rdock.ok("run", "--rm", "-u", "33", STARTER, "sh", "-c", script) == "bound"
 
@@ -324,3 +329,26 @@ def test_slirp4netns_killed(rdock: Rdock) -> None:
     assert rdock.ok("exec", container, "echo", "alive") == "alive"
     assert rdock.ok("stop", "-t", "0", container) == container
     assert rdock.ok("rm", container) == container
+
+
+def test_host_that_has_the_usual_addresses_itself(own_rdock: Rdock) -> None:
+    """A guest of QEMU or VirtualBox has 10.0.2.15. The container's network is another, and both reach each other."""
+    outer = ["unshare", "--user", "--map-root-user", "--map-auto", "--net", "--mount"]
+    if not shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin:/bin") or subprocess.run([*outer, "true"]).returncode:
+        pytest.skip("no network namespace can be set up")
+    script = f"""
+        PATH=$PATH:/usr/sbin:/sbin
+        ip link set lo up; ip addr add 10.0.2.15/32 dev lo; ip route add 10.0.2.0/24 dev lo
+        rdock() {{ "{own_rdock.path}" "$@"; }}
+        rdock run -d --name web -p 8123:80 {STARTER} sh -c 'echo page >/index.html; exec httpd -f -p 80 -h /' >/dev/null
+        rdock inspect -f '{{{{.NetworkSettings.IPAddress}}}}' web
+        for n in 1 2 3 4 5 6 7 8 9 10; do
+            python3 -c 'from urllib.request import *; print(urlopen("http://10.0.2.15:8123").read())' && break
+            sleep 0.3
+        done 2>/dev/null
+        rdock rm -f web
+    """
+    done = subprocess.run(
+        [*outer, "sh", "-c", script], env=own_rdock.environment(), capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.split() == ["10.209.46.100", r"b'page\n'", "web"], done.stdout + done.stderr

@@ -1,0 +1,69 @@
+"""The addresses of a private network: such as no network of the host has, which would be out of reach otherwise."""
+
+from __future__ import annotations
+
+import sys
+
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PREFIX_LENGTH = 24
+# The first is slirp4netns's own choice, and also that of QEMU and VirtualBox for their guests, one of which
+# the host may be. The others are seldom used.
+_CANDIDATES = ("10.0.2", "10.209.46", "172.29.46", "192.168.209")
+_MASK = 0xFFFFFFFF << (32 - PREFIX_LENGTH) & 0xFFFFFFFF
+
+
+class Subnet(Value):
+    """A network of 256 addresses, with the places that slirp4netns(1) gives to its parts."""
+
+    base: str
+    """The first three numbers of its addresses."""
+
+    @property
+    def cidr(self) -> str:
+        return f"{self.base}.0/{PREFIX_LENGTH}"
+
+    @property
+    def gateway(self) -> str:
+        return f"{self.base}.2"
+
+    @property
+    def resolver(self) -> str:
+        return f"{self.base}.3"
+
+    @property
+    def address(self) -> str:
+        """The container's."""
+        return f"{self.base}.100"
+
+
+def choose(path: str = "/proc/net/route") -> Subnet:
+    """The first that overlaps with no route of the host, the default one left out; if all do, the first."""
+    try:
+        with open(path, encoding="ascii") as file:
+            routes = list(_parse(file))
+    except OSError:
+        routes = []
+    free = (base for base in _CANDIDATES if not any(_overlaps(base, *route) for route in routes))
+    return Subnet(next(free, _CANDIDATES[0]))
+
+
+def _parse(lines: Iterable[str]) -> Iterable[tuple[int, int]]:
+    """Destinations and masks of the kernel's table, whose numbers have the host's byte order."""
+    for line in lines:
+        fields = line.split()
+        if len(fields) > 7 and fields[0] != "Iface" and int(fields[7], 16):
+            yield _number(fields[1]), _number(fields[7])
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(int(text, 16).to_bytes(4, sys.byteorder), "big")
+
+
+def _overlaps(base: str, destination: int, mask: int) -> bool:
+    first = int.from_bytes(bytes((*map(int, base.split(".")), 0)), "big")
+    return (first ^ destination) & mask & _MASK == 0
