@@ -10,7 +10,7 @@ import os
 
 from rdock import launch
 from rdock.errors import CannotExecute, CommandNotFound, SystemFailure
-from rdock.linux import namespaces, process, sockets
+from rdock.linux import namespaces, process, signals, sockets
 from rdock.runtime.channel import Channel
 from rdock.runtime.parent import Created, Meanwhile
 
@@ -18,6 +18,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
+
+# Seconds for a runtime to hand the terminal over, once its `create` has ended; it has mostly done so by then.
+_PATIENCE = 20.0
 
 
 class External:
@@ -50,10 +53,10 @@ class External:
             arguments += ["--console-socket", console.path]
         # In the container's group from the start, so that its cgroup namespace begins there.
         self._call(log, [*arguments, container_id], stdio, join_cgroup)
-        with open(pid_file, encoding="ascii") as file:
-            pid = int(file.read())
-        terminal = console.receive() if console else -1
+        pid = 0
         try:
+            pid = self._read_pid(pid_file)
+            terminal = self._receive(console) if console else -1
             fds = namespaces.open_all(pid, ("user", "network"))
             try:
                 meanwhile(fds)
@@ -62,11 +65,32 @@ class External:
                     os.close(fd)
         except BaseException:
             self.delete(container_id, bundle)
-            os.waitpid(pid, 0)
+            if pid:
+                _reap(pid)
             raise
         ours, theirs = Channel.pair()
         theirs.close()
         return Created(pid, ours, terminal)
+
+    def _read_pid(self, path: str) -> int:
+        try:
+            with open(path, encoding="ascii") as file:
+                pid = int(file.read())
+        except FileNotFoundError:
+            raise SystemFailure(f"{self._program} wrote no pid of the container's process 1") from None
+        except (OSError, ValueError) as e:
+            raise SystemFailure(f"cannot read the pid that {self._program} wrote: {e}") from e
+        if pid <= 0:
+            raise SystemFailure(f"{self._program} wrote {pid} for the pid of the container's process 1")
+        return pid
+
+    def _receive(self, console: _Console) -> int:
+        try:
+            return console.receive()
+        except TimeoutError as e:
+            raise SystemFailure(f"{self._program} did not hand the container's terminal over in time") from e
+        except (OSError, IndexError) as e:
+            raise SystemFailure(f"{self._program} handed no terminal over on its console socket") from e
 
     def start(self, created: Created) -> None:
         created.channel.close()
@@ -100,6 +124,16 @@ class External:
             text = _last_line(log)
         if status:
             raise explain(text, self._command)
+
+
+def _reap(pid: int) -> None:
+    """End and reap a process 1, also where the runtime's own `delete` failed. What is no child of ours is let be."""
+    try:
+        if os.waitpid(pid, os.WNOHANG)[0] == 0:
+            os.kill(pid, signals.SIGKILL)
+            os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
 
 
 def _is_crun(program: str) -> bool:
@@ -154,9 +188,16 @@ class _Console:
         self._listener = sockets.listen(bundle, "console.sock", sockets.SOCK_STREAM)
 
     def receive(self) -> int:
-        connection = sockets.accept(self._listener)
-        _, fds = sockets.receive_fds(connection, 4096, 1)
-        connection.close()
-        self._listener.close()
-        os.close(self._place)
-        return fds[0]
+        """The master. Raises OSError, TimeoutError, and IndexError for a message without a descriptor."""
+        self._listener.settimeout(_PATIENCE)
+        try:
+            connection = sockets.accept(self._listener)
+            connection.settimeout(_PATIENCE)
+            try:
+                _, fds = sockets.receive_fds(connection, 4096, 1)
+            finally:
+                connection.close()
+            return fds[0]
+        finally:
+            self._listener.close()
+            os.close(self._place)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import is_clear, wait_for
 from tests.conftest import STARTER
 from tests.program import Rdock
 
@@ -60,3 +61,70 @@ def test_crun_by_another_name(rdock: Rdock, tmp_path: Path) -> None:
     (tmp_path / "another").symlink_to(crun)
     options = ["--runtime", str(tmp_path / "another"), "--network", "none"]
     assert rdock.ok("run", "--rm", *options, STARTER, "echo", "hello") == "hello"
+
+
+def fake_runtime(directory: Path, create: str) -> str:
+    """A runtime whose process 1 is a `sleep` of the host. `create` is done when that runs, with its pid in $pid."""
+    path = directory / "fake"
+    path.write_text(
+        f"""#!/bin/sh
+pid_file= console= operation=
+while test $# -gt 0; do
+    case $1 in
+        --pid-file) pid_file=$2; shift;;
+        --console-socket) console=$2; shift;;
+        create|start|delete) operation=$1;;
+    esac
+    shift
+done
+case $operation in
+    create)
+        sleep 9876 &
+        pid=$!
+        echo $pid >{directory}/pid
+        {create};;
+    delete)
+        echo deleted >{directory}/deleted
+        kill -9 $(cat {directory}/pid);;
+esac
+"""
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+NO_DESCRIPTOR = (
+    'echo $pid >$pid_file; python3 -c "import socket, sys; s = socket.socket(socket.AF_UNIX); '
+    "s.connect(sys.argv[1]); s.send(b'x')\" $console"
+)
+
+
+@pytest.mark.parametrize(
+    "create, terminal, error",
+    [
+        (":", False, "wrote no pid"),
+        (": >$pid_file", False, "cannot read the pid"),
+        ("echo many >$pid_file", False, "cannot read the pid"),
+        ("echo 0 >$pid_file", False, "wrote 0 for the pid"),
+        ("echo $pid >$pid_file", True, "did not hand the container's terminal over in time"),
+        (NO_DESCRIPTOR, True, "handed no terminal over"),
+    ],
+    ids=["no pid", "empty pid", "no number", "pid 0", "no console", "no descriptor"],
+)
+def test_runtime_that_breaks_its_word(rdock: Rdock, tmp_path: Path, create: str, terminal: bool, error: str) -> None:
+    options = ["--runtime", fake_runtime(tmp_path, create), "--network", "none", *(["-t"] if terminal else [])]
+    result = rdock("run", "--rm", *options, STARTER, "true", timeout=60)
+    assert result.code == 125 and error in result.err and is_clear(result.err), str(result)
+    assert (tmp_path / "deleted").exists()
+    process = Path("/proc", (tmp_path / "pid").read_text().strip())
+    wait_for(lambda: not process.exists(), "its process 1 is gone")
+    assert rdock.ok("ps", "-aq") == ""
+
+
+def test_runtime_that_cannot_delete(rdock: Rdock, tmp_path: Path) -> None:
+    """Its process 1 is ended without it."""
+    runtime = Path(fake_runtime(tmp_path, NO_DESCRIPTOR))
+    runtime.write_text(runtime.read_text().replace("kill -9 ", "false "))
+    result = rdock("run", "--rm", "--runtime", str(runtime), "--network", "none", "-t", STARTER, "true", timeout=60)
+    assert result.code == 125 and is_clear(result.err), str(result)
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
