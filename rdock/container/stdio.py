@@ -318,7 +318,9 @@ class Server:
                     break
                 if packet[:1] == b"p":
                     self._pass_broken_pipe_on(packet[1:])
-        except OSError:
+                elif packet[:1] == b"k":
+                    self._signal(int(packet[1:]))
+        except (OSError, ValueError):
             pass
         connection.close()
         if fd == self._first:

@@ -143,3 +143,16 @@ def test_ends_though_an_output_never_runs_dry() -> None:
     server.finish()
     reader.join(10)
     assert b"".join(packet[1:] for packet in seen if packet[:1] == b"o") == bytes(50000)
+
+
+def test_last_words_of_a_client_that_is_gone() -> None:
+    """A signal that it has sent counts, also when its end is met in sending to it."""
+    seen: list[int] = []
+    server = Server(log=None, on_signal=seen.append)
+    client, theirs = sockets.packet_pair()
+    server.add_client(theirs)
+    for packet in (b"k15", b"k2"):
+        client.send(packet)
+    client.close()
+    server.broadcast(b"otext")
+    assert seen == [15, 2]
