@@ -96,6 +96,7 @@ class _Monitor:
         self.engine: Engine = engines.choose(self.container.host_config.runtime)
         self.uplink: Uplink | None = None
         self.bindings: endpoint.Bindings = {}
+        self.let_go = False
         self.subnet = subnet.choose()
         self.group: cgroup.Cgroup | None = None
         self.pid = 0
@@ -118,7 +119,7 @@ class _Monitor:
             error = self._explain(e)
             self._abandon()
             self._record_failure(error)
-            self._disconnect()
+            self._disconnect(wait=True)
             if self.container.host_config.auto_remove:
                 removal.remove_files(self.container)
             self._clean_up()
@@ -138,13 +139,14 @@ class _Monitor:
         if not self.container.host_config.auto_remove:
             self.container.write_end(finished)
         # Those who wait hear of the end when the container's ports and name are free and it is listed no
-        # more; deleting its files takes as long as it takes.
-        self._disconnect()
+        # more; deleting its files, and its network, takes as long as it takes.
+        self._disconnect(wait=bool(self.bindings))
         withdrawn = self._withdraw(finished) if self.container.host_config.auto_remove else ""
         server.announce(b"x", {"code": code})
         self._clean_up()
         staging.delete(withdrawn)
         self.order.lock.remove()  # a slow reader keeps nothing but this process
+        self._disconnect(wait=True)
         server.finish()
 
     def _listen(self) -> sockets.socket:
@@ -276,9 +278,13 @@ class _Monitor:
             self.container.write_end(finished)
             return ""
 
-    def _disconnect(self) -> None:
-        if self.uplink is not None:
-            uplink.stop(self.uplink)
+    def _disconnect(self, *, wait: bool) -> None:
+        if self.uplink is not None and not self.let_go:
+            self.let_go = True
+            uplink.let_go(self.uplink)
+        if self.uplink is not None and wait:
+            uplink.reap(self.uplink)
+            self.uplink = None
 
     def _clean_up(self) -> None:
         if self.group is not None:

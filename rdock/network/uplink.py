@@ -104,9 +104,13 @@ def _printed(uplink: Uplink) -> list[str]:
         return []
 
 
-def stop(uplink: Uplink) -> None:
-    """Let go of it and reap it."""
+def let_go(uplink: Uplink) -> None:
+    """Let it end. Its ports are free when `reap` has returned."""
     os.close(uplink.alive)
+
+
+def reap(uplink: Uplink) -> None:
+    """Wait for its end, in which the kernel takes its interface apart, for some twenty milliseconds."""
     launch.wait(uplink.pid)
     os.close(uplink.log)
 

@@ -185,7 +185,8 @@ def _ask_often(directory: str) -> tuple[int, dict[str, object]]:
         for _ in range(400):
             answer = uplink._ask(directory, request)
         (kept,) = struct.unpack("i", fcntl.ioctl(started.log, termios.FIONREAD, bytes(4)))
-        uplink.stop(started)
+        uplink.let_go(started)
+        uplink.reap(started)
         return kept, answer
     finally:
         world.kill()
