@@ -147,7 +147,8 @@ def test_rm_of_a_container_that_is_being_started(own_rdock: Rdock, tmp_path: Pat
     result = own_rdock("rm", *(["-f"] if force else []), "slow")
     assert time.monotonic() - begin < 30
     out, err = starting.communicate(timeout=30)
-    assert starting.returncode == 0, (out, err)
+    # It may be killed in the very moment in which it is to start.
+    assert starting.returncode == 0 or (force and b"is not running" in err), (out, err)
     if force:
         assert (result.code, result.out) == (0, "slow\n"), str(result)
         assert own_rdock.ok("ps", "-aq") == ""
