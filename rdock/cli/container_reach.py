@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from rdock.cli.container_run import console_size
 from rdock.cli.usage import Options
 from rdock.container import attach, containers, exec, request
 from rdock.container.attach import Attached
 from rdock.container.config import read_env_file
 from rdock.errors import InvalidParameter, SystemFailure
+from rdock.linux import tty
 
 EXEC_TEXT = """\
 Usage:  rdock exec [OPTIONS] CONTAINER COMMAND [ARG...]
@@ -50,7 +50,7 @@ def exec_(options: Options) -> int:
         privileged=options.flag("--privileged"),
     )
     container = containers.lookup(name)
-    connection, _ = exec.start(container, wanted, console_size() if terminal else None)
+    connection, _ = exec.start(container, wanted, tty.console_size() if terminal else None)
     if detach:
         return 0
     ended = attach.relay(connection, Attached(stdin, True, True, terminal))

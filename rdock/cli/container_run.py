@@ -67,7 +67,7 @@ def run(options: Options) -> int:
     config = request.merge(config, image.config, given_command=bool(words))
     made = lifecycle.create(image, name, config, host, options.text("--name") or "")
     try:
-        connection, _ = lifecycle.start(made, console_size() if terminal else None, attached=not detach)
+        connection, _ = lifecycle.start(made, tty.console_size() if terminal else None, attached=not detach)
     except BaseException:
         made.lock.release()
         raise
@@ -79,14 +79,6 @@ def run(options: Options) -> int:
     if ended is None:
         raise SystemFailure("the container's monitor was killed", hint="rdock ps -a shows what is left of it")
     return int(ended["code"])
-
-
-def console_size() -> tuple[int, int] | None:
-    """(rows, columns) of the terminal of this command, if it has one."""
-    try:
-        return tty.window_size(0)
-    except OSError:
-        return None
 
 
 def _config(options: Options, words: list[str]) -> Config:

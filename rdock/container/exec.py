@@ -10,7 +10,7 @@ import errno
 import os
 
 from rdock import launch
-from rdock.container import attach, capability_sets, filters, monitor, spec, stdio, users
+from rdock.container import attach, background, capability_sets, filters, spec, stdio, users
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, RdockError, SystemFailure, system_failure
@@ -72,11 +72,11 @@ def _run(
 ) -> NoReturn:
     """The session's monitor."""
     try:
-        monitor.leave_the_caller("rdock-exec", {connection.fileno()})
+        background.leave_the_caller("rdock-exec", {connection.fileno()})
         _Session(container, state, request, console_size).run(connection)
     except BaseException as e:
         launch.debug(f"exec: {type(e).__name__}: {e}")
-        monitor.send_failure(connection, explain(e, container, request))
+        background.send_failure(connection, explain(e, container, request))
     finally:
         os._exit(0)
 
@@ -89,7 +89,7 @@ def explain(error: BaseException, container: Container, request: Request) -> Rdo
     if met_its_end and getattr(error, "errno", 0) in _OF_AN_END and _is_ending(container):
         return NotRunning(container.id)
     if isinstance(error, Failed):
-        return monitor.explain_failure(error, request.args[0])
+        return background.explain_failure(error, request.args[0])
     if isinstance(error, OSError):
         return system_failure("cannot enter the container", error)
     return SystemFailure(f"the session failed: {type(error).__name__}: {error}")

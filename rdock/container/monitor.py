@@ -7,20 +7,19 @@ namespaces (the holder's) and with its imports; it holds the container's run loc
 
 from __future__ import annotations
 
-import errno
 import os
 
 from rdock import jsontext, launch
-from rdock.container import attach, filters, removal, spec, stdio, users
+from rdock.container import background, filters, removal, spec, stdio, users
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
-from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure, system_failure
-from rdock.linux import cgroup, idmap, namespaces, process, signals, sockets
+from rdock.errors import RdockError, SystemFailure, system_failure
+from rdock.linux import cgroup, idmap, namespaces, process, sockets
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, sandbox, subnet, uplink
 from rdock.network.uplink import Uplink
-from rdock.runtime import engines, rootless
+from rdock.runtime import engines
 from rdock.runtime.channel import Failed
 from rdock.runtime.engines import Engine
 from rdock.runtime.parent import Created
@@ -50,43 +49,14 @@ def run(order: Order) -> NoReturn:
     """The monitor's life, from fork to exit."""
     status = 1
     try:
-        leave_the_caller("rdock-monitor", {order.connection.fileno(), order.lock.fd})
+        background.leave_the_caller("rdock-monitor", {order.connection.fileno(), order.lock.fd})
         _Monitor(order).run()
         status = 0
     except BaseException as e:
         launch.debug(f"monitor: {type(e).__name__}: {e}")
-        send_failure(order.connection, SystemFailure(f"the monitor failed: {type(e).__name__}: {e}"))
+        background.send_failure(order.connection, SystemFailure(f"the monitor failed: {type(e).__name__}: {e}"))
     finally:
         os._exit(status)
-
-
-def leave_the_caller(name: str, keep: set[int]) -> None:
-    """Be a process in the background, that holds nothing of who started it but the descriptors in `keep`.
-
-    Not its session and signals, not its terminal (with --debug errors still go there), no descriptor that
-    it had open, and not its command line, in which anybody may read what `-e` was given.
-    """
-    os.setsid()
-    process.set_name(name)
-    process.wipe_arguments()
-    signals.reset()
-    for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
-        signals.signal(number, signals.SIG_IGN)
-    process.close_all_but({0, 1, 2} | keep | rootless.held())
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1) if launch.debugging else (0, 1, 2):
-        os.dup2(null, fd)
-    if null > 2:
-        os.close(null)
-    os.chdir("/")
-
-
-def send_failure(connection: sockets.socket, error: RdockError) -> None:
-    """Tell the command what went wrong, if it is still there."""
-    try:
-        connection.send(b"f" + jsontext.render(attach.describe_failure(error)).encode())
-    except OSError:
-        pass
 
 
 class _Monitor:
@@ -124,7 +94,7 @@ class _Monitor:
                 removal.remove_files(self.container)
             self._clean_up()
             self.order.lock.remove()
-            send_failure(self.order.connection, error)
+            background.send_failure(self.order.connection, error)
             return
         server.add_client(self.order.connection)
         server.broadcast(b"s")
@@ -257,7 +227,7 @@ class _Monitor:
             return error
         if isinstance(error, Failed):
             config = self.container.config
-            return explain_failure(error, ((config.entrypoint or []) + (config.cmd or []))[0])
+            return background.explain_failure(error, ((config.entrypoint or []) + (config.cmd or []))[0])
         if isinstance(error, OSError):
             return system_failure("cannot start the container", error)
         return SystemFailure(f"cannot start the container: {error}")
@@ -294,17 +264,3 @@ class _Monitor:
         except OSError:
             pass  # the start failed before it was mounted
         removal.remove_bundle(self.container.id)
-
-
-def explain_failure(failure: Failed, program: str) -> RdockError:
-    """The user's words for a step of the runtime that failed, with exit code 126 or 127 from its errno."""
-    if failure.step == "exec":
-        quoted = f'exec: "{program}"'
-        if failure.errno == errno.ENOENT and "/" not in program:
-            return CommandNotFound(f"{quoted}: executable file not found in $PATH")
-        if failure.errno == errno.ENOENT:
-            return CommandNotFound(f"{quoted}: stat {program}: no such file or directory")
-        return CannotExecute(f"{quoted}: {os.strerror(failure.errno).lower()}")
-    why = f": {os.strerror(failure.errno).lower()}" if failure.errno else ""
-    path = f": {failure.path}" if failure.path and failure.path not in failure.step else ""
-    return SystemFailure(f"cannot start the container: {failure.step}{path}{why}")

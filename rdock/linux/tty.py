@@ -25,6 +25,14 @@ def window_size(fd: int) -> tuple[int, int]:
     return rows, columns
 
 
+def console_size() -> tuple[int, int] | None:
+    """(rows, columns) of the terminal of this command, if it has one."""
+    try:
+        return window_size(0)
+    except OSError:
+        return None
+
+
 def set_window_size(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 

@@ -1,0 +1,56 @@
+"""What the monitors of containers and of exec sessions share: a life in the background, and failures to tell."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from rdock import jsontext, launch
+from rdock.container import attach
+from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure
+from rdock.linux import process, signals, sockets
+from rdock.runtime import rootless
+from rdock.runtime.channel import Failed
+
+
+def leave_the_caller(name: str, keep: set[int]) -> None:
+    """Be a process in the background, that holds nothing of who started it but the descriptors in `keep`.
+
+    Not its session and signals, not its terminal (with --debug errors still go there), no descriptor that
+    it had open, and not its command line, in which anybody may read what `-e` was given.
+    """
+    os.setsid()
+    process.set_name(name)
+    process.wipe_arguments()
+    signals.reset()
+    for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
+        signals.signal(number, signals.SIG_IGN)
+    process.close_all_but({0, 1, 2} | keep | rootless.held())
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1) if launch.debugging else (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+    os.chdir("/")
+
+
+def send_failure(connection: sockets.socket, error: RdockError) -> None:
+    """Tell the command what went wrong, if it is still there."""
+    try:
+        connection.send(b"f" + jsontext.render(attach.describe_failure(error)).encode())
+    except OSError:
+        pass
+
+
+def explain_failure(failure: Failed, program: str) -> RdockError:
+    """The user's words for a step of the runtime that failed, with exit code 126 or 127 from its errno."""
+    if failure.step == "exec":
+        quoted = f'exec: "{program}"'
+        if failure.errno == errno.ENOENT and "/" not in program:
+            return CommandNotFound(f"{quoted}: executable file not found in $PATH")
+        if failure.errno == errno.ENOENT:
+            return CommandNotFound(f"{quoted}: stat {program}: no such file or directory")
+        return CannotExecute(f"{quoted}: {os.strerror(failure.errno).lower()}")
+    why = f": {os.strerror(failure.errno).lower()}" if failure.errno else ""
+    path = f": {failure.path}" if failure.path and failure.path not in failure.step else ""
+    return SystemFailure(f"cannot start the container: {failure.step}{path}{why}")
