@@ -101,7 +101,8 @@ def make_private(path: str) -> str:
             os.makedirs(path, mode=0o700, exist_ok=True)
             found = os.lstat(path)
         except OSError as e:
-            raise SystemFailure(f"cannot make directory {path}: {reason(e)}") from e
+            hint = "set HOME, or XDG_DATA_HOME and its like, to a directory of yours"
+            raise SystemFailure(f"cannot make directory {path}: {reason(e)}", hint) from e
     except OSError as e:
         raise SystemFailure(f"cannot use directory {path}: {reason(e)}") from e
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

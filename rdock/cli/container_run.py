@@ -117,7 +117,7 @@ def _config(options: Options, words: list[str]) -> Config:
 def _bind(text: str) -> str:
     """The caller's directory, which may have been removed, counts only for what is relative to it."""
     directory = callers_directory()
-    if text.startswith((".", "~")) and not directory:
+    if text.startswith(".") and not directory:
         raise InvalidParameter(f"invalid volume specification: '{text}': getwd: no such file or directory")
     return request.parse_bind(text, directory)
 

@@ -20,7 +20,13 @@ _ACTION = re.compile(r"\{\{-?\s*(.*?)\s*-?\}\}", re.DOTALL)
 
 def render(template: str, item: Row) -> str:
     """A Go template applied to one object. Raises InvalidParameter where Go would fail."""
+    _check(template)
     return _ACTION.sub(lambda action: go_text(_evaluate(action[1], item)), template)
+
+
+def _check(template: str) -> None:
+    if "{{" in _ACTION.sub("", template):
+        raise InvalidParameter(f"template parsing error: unclosed action in {template!r}")
 
 
 def heading(template: str, columns: Mapping[str, str]) -> str:
@@ -30,6 +36,7 @@ def heading(template: str, columns: Mapping[str, str]) -> str:
         fields = re.findall(r"\.(\w+)", action[1])
         return columns.get(fields[0], _spaced(fields[0])) if fields else ""
 
+    _check(template)
     return _ACTION.sub(title, template)
 
 

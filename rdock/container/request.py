@@ -106,6 +106,10 @@ def parse_size(text: str | None, option: str) -> int:
     return size
 
 
+# Docker Desktop's consistency modes, which have long meant nothing.
+_NO_MATTER = ("cached", "consistent", "delegated")
+
+
 def parse_bind(text: str, directory: str) -> str:
     """`-v SOURCE:TARGET[:OPTIONS]` → the same with an absolute source, which is made if it is missing.
 
@@ -115,11 +119,15 @@ def parse_bind(text: str, directory: str) -> str:
     if len(parts) > 3 or not all(parts):
         why = "too many colons" if len(parts) > 3 else "empty section between colons"
         raise InvalidParameter(f"invalid spec: {text}: {why}")
-    if len(parts) == 1 or not parts[0].startswith(("/", ".", "~")):
+    if len(parts) > 1 and parts[0].startswith("~"):
+        raise InvalidParameter(
+            f"invalid volume specification: '{text}': the shell has not expanded the ~, as in quotes"
+        )
+    if len(parts) == 1 or not parts[0].startswith(("/", ".")):
         raise InvalidParameter(f"invalid volume specification: '{text}': named and anonymous volumes are not there yet")
     source, target, options = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
     for option in filter(None, options.split(",")):
-        if option not in ("ro", "rw", "z", "Z"):
+        if option not in ("ro", "rw", "z", "Z", *_NO_MATTER):
             raise InvalidParameter(f"invalid mode: {options}")
     source = os.path.normpath(os.path.join(directory, source))
     target = check_target(target, "volume specification")

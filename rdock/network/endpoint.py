@@ -52,7 +52,7 @@ def parse_publish(text: str) -> list[PortBinding]:
         ip = parts[0]
     if ip and not _is_address(ip):
         raise InvalidParameter(f"invalid IP address: {ip}")
-    if not host_text:
+    if host_text in ("", "0"):
         return [PortBinding(ip, 0, port, protocol) for port in container]
     host = _ports(host_text, f"invalid hostPort: {host_text}")
     if len(host) != len(container):

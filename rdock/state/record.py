@@ -35,7 +35,8 @@ def read(path: str) -> Json | None:
     """
     try:
         with open(path, "rb") as file:
-            text = file.read(MAX_RECORD + 1)
+            # As much as there is: read() makes room for all that it is asked for.
+            text = file.read(min(os.fstat(file.fileno()).st_size, MAX_RECORD) + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as e:

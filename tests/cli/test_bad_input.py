@@ -478,3 +478,29 @@ def test_full_disk_at_the_end(own_rdock: Rdock) -> None:
     found = on_small_disk(own_rdock, "size=90m", script).splitlines()
     assert found[:2] == ["run 5", "code 5 "] and found[2].startswith("Exited (5)"), found
     assert found[3:] == ["full", "again 5", "0"], found
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (("run", "-v", "~/x:/y", STARTER, "true"), 125, "the shell has not expanded the ~"),
+        (("inspect", "-f", "{{.Id}", STARTER), 1, "unclosed action"),
+        (("ps", "--format", "table {{.ID"), 1, "unclosed action"),
+    ],
+    ids=["tilde", "inspect", "ps"],
+)
+def test_what_would_silently_mean_something_else(
+    rdock: Rdock, tmp_path: Path, args: tuple[str, ...], code: int, says: str
+) -> None:
+    rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    container = rdock.ok("run", "-d", "--network", "none", STARTER, "true")
+    result = rdock(*args, cwd=tmp_path)
+    assert result.code == code and says in result.err and is_clear(result.err) and result.out == "", str(result)
+    assert not os.listdir(tmp_path)
+    rdock.ok("rm", "-f", container)
+
+
+def test_home_that_cannot_be_made(rdock: Rdock) -> None:
+    environment = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "XDG_CACHE_HOME": str(rdock.home.root / "cache")}
+    done = subprocess.run(rdock.argv("run", STARTER, "true"), env=environment, capture_output=True, text=True)
+    assert done.returncode == 125 and is_clear(done.stderr) and "set HOME" in done.stderr, done.stderr

@@ -353,3 +353,9 @@ def test_host_that_has_the_usual_addresses_itself(own_rdock: Rdock) -> None:
         [*outer, "sh", "-c", script], env=own_rdock.environment(), capture_output=True, text=True, timeout=120
     )
     assert done.stdout.split() == ["10.209.46.100", r"b'page\n'", "web"], done.stdout + done.stderr
+
+
+def test_port_zero_is_any(rdock: Rdock) -> None:
+    container = rdock.ok("run", "-d", "-p", "127.0.0.1:0:80", STARTER, "sh", "-c", WEB)
+    (binding,) = json.loads(rdock.ok("inspect", "-f", "{{json .NetworkSettings.Ports}}", container))["80/tcp"]
+    assert binding["HostIp"] == "127.0.0.1" and fetch(int(binding["HostPort"])).endswith(b"page\n")

@@ -522,3 +522,12 @@ def test_interrupted_before_it_starts(own_rdock: Rdock, number: signal.Signals, 
     assert single.ok("ps", "-aq") == ""
     assert not list((own_rdock.home.data / "containers" / ".locks").iterdir())
     assert single.ok("run", "--rm", "--network", "none", STARTER, "echo", "after") == "after"
+
+
+def test_consistency_of_a_volume_means_nothing(rdock: Rdock, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content\n")
+    options = ["--rm", "--network", "none", "-v", f"{tmp_path}:/v:ro,delegated"]
+    assert (
+        rdock.ok("run", *options, STARTER, "sh", "-c", "cat /v/file; touch /v/x 2>/dev/null || echo ro")
+        == "content\nro"
+    )
