@@ -30,6 +30,13 @@ def state(rdock: Rdock, container: str) -> dict[str, object]:
     return found
 
 
+def kill_monitor(rdock: Rdock, container: str) -> None:
+    """End a container that no command can reach any more."""
+    pid = state(rdock, container)["MonitorPid"]
+    assert isinstance(pid, int)
+    os.kill(pid, signal.SIGKILL)
+
+
 def kill_all(rdock: Rdock) -> None:
     """Everything of rdock's at once, as a power cut would."""
     while found := rdock.home.processes():
@@ -211,9 +218,7 @@ def test_holders_of_other_machines_are_left_alone(own_rdock: Rdock) -> None:
     assert place.is_dir()
     assert own_rdock.ok("exec", two, "hostname") == two[:12]
     own_rdock.ok("rm", "-f", two)
-    pid = state(own_rdock, one)["MonitorPid"]
-    assert isinstance(pid, int)
-    os.kill(pid, signal.SIGKILL)
+    kill_monitor(own_rdock, one)
 
 
 def test_a_holder_takes_only_its_own_record_away(own_rdock: Rdock) -> None:
@@ -223,10 +228,8 @@ def test_a_holder_takes_only_its_own_record_away(own_rdock: Rdock) -> None:
     two = started(own_rdock)
     own_rdock.ok("kill", "-s", "KILL", two)
     wait_for(lambda: own_rdock.ok("ps", "-q") == one[:12])
-    pid = state(own_rdock, one)["MonitorPid"]
     three = started(own_rdock)
-    assert isinstance(pid, int)
-    os.kill(pid, signal.SIGKILL)
+    kill_monitor(own_rdock, one)
     time.sleep(2.5)
     assert own_rdock.ok("exec", three, "hostname") == three[:12]
     own_rdock.ok("rm", "-f", three)
@@ -246,9 +249,7 @@ def test_a_holders_record_that_is_damaged(own_rdock: Rdock, text: str) -> None:
     two = started(own_rdock)
     assert own_rdock.ok("exec", two, "hostname") == two[:12]
     own_rdock.ok("rm", "-f", two)
-    pid = state(own_rdock, one)["MonitorPid"]
-    assert isinstance(pid, int)
-    os.kill(pid, signal.SIGKILL)
+    kill_monitor(own_rdock, one)
 
 
 def test_from_another_pid_namespace(own_rdock: Rdock) -> None:
