@@ -44,21 +44,42 @@ class Config(Value):
 
 
 class HostConfig(Value):
-    """Docker's `HostConfig`: what the container gets of this machine."""
+    """Docker's `HostConfig`: what the container gets of this machine. Lists and dicts as the API has them."""
 
     binds: list[str] = []
+    container_id_file: str = ""
+    log_config: dict[str, Any] = {"Type": "json-file", "Config": {}}
     network_mode: str = "default"
     port_bindings: dict[str, list[dict[str, str]]] = {}
+    restart_policy: dict[str, Any] = {"Name": "no", "MaximumRetryCount": 0}
     auto_remove: bool = False
+    annotations: dict[str, str] = {}
     cap_add: list[str] = []
     cap_drop: list[str] = []
+    cgroupns_mode: str = "private"
+    dns: list[str] = []
+    dns_options: list[str] = []
+    dns_search: list[str] = []
+    extra_hosts: list[str] = []
+    """`name:address`, for /etc/hosts."""
+    group_add: list[str] = []
+    ipc_mode: str = "private"
+    oom_score_adj: int = 0
+    pid_mode: str = ""
     privileged: bool = False
     readonly_rootfs: bool = False
     security_opt: list[str] = []
     tmpfs: dict[str, str] = {}
+    uts_mode: str = ""
+    userns_mode: str = ""
     init: bool = False
     shm_size: int = SHM_SIZE
+    sysctls: dict[str, str] = {}
     runtime: str = "rdock"
+    devices: list[dict[str, str]] = []
+    """PathOnHost, PathInContainer, CgroupPermissions."""
+    ulimits: list[dict[str, Any]] = []
+    """Name, Soft, Hard."""
 
 
 def read_env_file(path: str, environment: Mapping[str, str]) -> list[str]:
