@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+from rdock.cli.attachment import carry
+from rdock.cli.main import enter
 from rdock.cli.usage import Options
 from rdock.container import attach, containers, exec, request
-from rdock.container.attach import Attached
 from rdock.container.config import read_env_file
-from rdock.errors import InvalidParameter, SystemFailure
-from rdock.linux import tty
+from rdock.container.containers import Container
+from rdock.container.relay import Attached, Detached
+from rdock.errors import Conflict, InvalidParameter, NotRunning, RdockError
+from rdock.linux import sockets, tty
 
 EXEC_TEXT = """\
 Usage:  rdock exec [OPTIONS] CONTAINER COMMAND [ARG...]
@@ -48,12 +51,66 @@ def exec_(options: Options) -> int:
         terminal=terminal,
         stdin=stdin,
         privileged=options.flag("--privileged"),
+        console_size=tty.console_size() if terminal else None,
     )
-    container = containers.lookup(name)
-    connection, _ = exec.start(container, wanted, tty.console_size() if terminal else None)
+    connection = _start(containers.lookup(name), wanted)
     if detach:
         return 0
-    ended = attach.relay(connection, Attached(stdin, True, True, terminal))
-    if ended is None:
-        raise SystemFailure("the session's monitor was killed")
-    return int(ended["code"])
+    try:
+        return carry(connection, Attached(stdin, True, True, terminal))
+    except Detached:
+        raise _left() from None
+
+
+def _start(container: Container, wanted: exec.Request) -> sockets.socket:
+    try:
+        return exec.start(container, wanted)
+    except exec.MonitorAway:
+        enter()
+        return exec.start_here(container, wanted)
+
+
+def _left() -> RdockError:
+    """What Docker's `attach` and `exec` end with when the detach keys were typed."""
+    return RdockError("read escape sequence")
+
+
+ATTACH_TEXT = """\
+Usage:  rdock attach [OPTIONS] CONTAINER
+
+Attach local standard input, output, and error streams to a running container
+
+Aliases:
+  rdock container attach, rdock attach
+
+Options:
+      --detach-keys string   Override the key sequence for detaching a container
+  -l, --latest               Act on the latest created container
+      --no-stdin             Do not attach STDIN
+      --sig-proxy            Proxy all received signals to the process (default true)
+"""
+
+
+def attach_(options: Options) -> int:
+    container = containers.lookup(options.arguments[0])
+    state = container.state()
+    if state.status == "paused":
+        raise Conflict("cannot attach to a paused container, unpause it first")
+    if state.status == "restarting":
+        raise Conflict("cannot attach to a restarting container, wait until it is running")
+    if not state.can_attach:
+        raise Conflict("cannot attach to a stopped container, start it first")
+    config = container.config
+    try:
+        connection = attach.connect(container.bundle)
+        attach.await_start(connection)
+    except OSError:
+        raise NotRunning(container.id) from None
+    attached = Attached(
+        config.open_stdin and not options.flag("--no-stdin"), True, True, config.tty,
+        sig_proxy=not options.given("--sig-proxy") or options.flag("--sig-proxy"),
+    )  # fmt: skip
+    try:
+        return carry(connection, attached, container.bundle)
+    except Detached:
+        raise _left() from None

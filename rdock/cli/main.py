@@ -36,7 +36,15 @@ class Command(Value):
 
 COMMANDS: dict[str, Command] = {
     "run": Command("container_run:run", "Create and run a new container from an image", failure=125),
-    "exec": Command("container_reach:exec_", "Execute a command in a running container"),
+    "exec": Command(
+        "container_reach:exec_", "Execute a command in a running container", needs_root=False, reads_store=False
+    ),
+    "attach": Command(
+        "container_reach:attach_",
+        "Attach local standard input, output, and error streams to a running container",
+        needs_root=False,
+        reads_store=False,
+    ),
     "ps": Command("container_watch:ps", "List containers", needs_root=False),
     "images": Command("image:images", "List images", needs_root=False),
     "inspect": Command("container_watch:inspect_", "Return low-level information on rdock objects", needs_root=False),

@@ -36,10 +36,17 @@ class State(Value):
     cgroup: str = ""
     """Directory of the container's control group; empty where none is delegated."""
     paused: bool = False
+    restarting: bool = False
+    """The last run has ended, and the monitor waits before the next."""
+    restart_count: int = 0
+    stopped_by_user: bool = False
+    """What ended or is to end it was asked for, so that no restart policy brings it back."""
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
     """Base of the private network's addresses; see network/subnet.py."""
+    keeper_pid: int = 0
+    keeper_start: int = 0
 
     @property
     def process(self) -> Identity:
@@ -50,21 +57,61 @@ class State(Value):
         return Identity(self.monitor_pid, self.monitor_start, self.boot)
 
     @property
+    def keeper(self) -> Identity:
+        """Who puts another monitor in the place of one that is killed."""
+        return Identity(self.keeper_pid, self.keeper_start, self.boot)
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether somebody sees to the container's end."""
+        return self.monitor.is_alive() or self.keeper.is_alive()
+
+    @property
     def status(self) -> str:
-        """Docker's word: created, running, paused, exited."""
-        if self.finished:
-            return "exited" if self.started_at else "created"
-        if self.monitor_pid == 0:
+        """Docker's word: created, running, paused, restarting, exited."""
+        ended = "exited" if self.started_at else "created"
+        if self.finished or not self.monitor_pid or not (self.process.is_alive() or self.is_attended):
+            return ended
+        if self.restarting:
+            return "restarting"
+        if not self.started_at:
             return "created"
-        if self.process.is_alive() or self.monitor.is_alive():
-            if not self.started_at:
-                return "created"
-            return "paused" if self.paused else "running"
-        return "exited" if self.started_at else "created"
+        return "paused" if self.paused else "running"
+
+    # What may be done to a container in this state. Docker's `Running` also holds while it is paused or between
+    # two runs.
 
     @property
     def is_running(self) -> bool:
+        return self.status in ("running", "paused", "restarting")
+
+    @property
+    def can_start(self) -> bool:
+        return self.status in ("created", "exited")
+
+    @property
+    def can_be_signalled(self) -> bool:
         return self.status in ("running", "paused")
+
+    @property
+    def can_exec(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def can_attach(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def can_pause(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def can_unpause(self) -> bool:
+        return self.status == "paused"
+
+    @property
+    def can_be_removed(self) -> bool:
+        return not self.is_running
 
 
 class Container(Value):
@@ -106,15 +153,19 @@ class Container(Value):
     def state(self) -> State:
         """What the last monitor wrote; if that cannot be read, a state that says so and lets it be removed."""
         try:
-            path = os.path.join(self.directory, "state.json")
-            found = record.read(path)
-            state = record.from_json(State, found, path) if found else State()
+            state = self.recorded_state()
         except DataLoss as e:
             return State(finished=True, error=e.message)
-        if state.status == "exited" and not state.finished:
+        if not state.finished and state.status == "exited":
             # It was killed with its monitor, by hand or by a reboot; nobody saw how it ended.
             return state._replace(exit_code=137, error="the container's monitor was killed")
         return state
+
+    def recorded_state(self) -> State:
+        """What the last monitor wrote, as it is. Raises DataLoss."""
+        path = os.path.join(self.directory, "state.json")
+        found = record.read(path)
+        return record.from_json(State, found, path) if found else State()
 
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
