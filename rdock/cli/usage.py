@@ -73,6 +73,10 @@ class Options:
             raise KeyError(name)
         return self._found.get(name, [])
 
+    def knows(self, name: str) -> bool:
+        """Whether the command has such an option."""
+        return name in self._known
+
     def given(self, name: str) -> bool:
         return bool(self.list(name))
 
@@ -108,7 +112,7 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
         if found is not None:
             found.hint = hint
         if found is not None and command:  # without a command the caller has a page to show
-            _check_count(grammar, command, found.arguments)
+            _check_count(grammar, command, found)
         return found
     except UsageError as e:
         e.hint = hint
@@ -197,9 +201,11 @@ def _take(
         found[option.long] = [value]
 
 
-def _check_count(grammar: Grammar, command: str, arguments: list[str]) -> None:
-    count, least, most = len(arguments), grammar.least, grammar.most
-    if count >= least and (most < 0 or count <= most):
+def _check_count(grammar: Grammar, command: str, found: Options) -> None:
+    count, least, most = len(found.arguments), grammar.least, grammar.most
+    if found.knows("--latest") and found.flag("--latest"):
+        least -= 1  # it stands for a container
+    if count >= max(0, least) and (most < 0 or count <= most):
         return
     if least == most == 0:
         wants = "accepts no arguments"

@@ -17,6 +17,10 @@ from rdock.state import record
 from rdock.state.record import Lock, is_locked
 from rdock.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 ID_LENGTH = 64
 
 
@@ -236,6 +240,14 @@ def all_containers(damaged: list[DataLoss] | None = None) -> list[Container]:
     return sorted(found, key=lambda container: container.created, reverse=True)
 
 
+def latest() -> Container:
+    """The container that was created last. Raises NoSuchContainer if there is none."""
+    found = all_containers()
+    if not found:
+        raise NoSuchContainer("latest")
+    return found[0]
+
+
 def lookup(reference: str) -> Container:
     """A container by full id, name, or the beginning of its id.
 
@@ -305,6 +317,31 @@ def take_name(name: str, container_id: str) -> None:
 def _is_being_made(link: str) -> bool:
     """Whether the create that took this name is still at work."""
     return is_locked(run_lock(os.readlink(link)).path)
+
+
+def rename(container: Container, name: str) -> Container:
+    """Give a container another name. Raises InvalidParameter and Conflict in Docker's words."""
+    if not name:
+        raise InvalidParameter("Neither old nor new names may be empty")
+    check_name(name)
+    if name == container.name:
+        raise InvalidParameter("Renaming a container with the same name as its current name")
+    take_name(name, container.id)  # first: killed now, it has two names for a while, and never none
+    try:
+        renamed = change(container.id, name=name)
+    except BaseException:
+        drop_name(name, container.id)
+        raise
+    drop_name(container.name, container.id)
+    return renamed
+
+
+def change(container_id: str, **fields: Any) -> Container:
+    """Write a container's record anew with other values in it. Raises NoSuchContainer, DataLoss."""
+    with _names_lock():  # of two changes at once the second is to know the first
+        changed = load(container_id)._replace(**fields)
+        save(changed, changed.directory)
+    return changed
 
 
 def drop_names(container_id: str) -> None:

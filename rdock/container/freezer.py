@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 
+from rdock.container import processes
 from rdock.errors import SystemFailure
-from rdock.linux import namespaces, signals
+from rdock.linux import signals
 from rdock.linux.cgroup import Cgroup
 
 # How often the list of processes is gone through. One that makes others faster than they are stopped loses in the
@@ -30,7 +31,7 @@ def freeze(group: Cgroup | None, pid: int, *, alone: bool) -> None:
             group.freeze()
             return
         for _ in range(_ROUNDS):
-            if not _stop(_processes(pid, alone=alone)):
+            if not _stop(processes.inside(pid, alone=alone)):
                 return
             time.sleep(0.001)
         raise TimeoutError("its processes do not stop")
@@ -47,13 +48,8 @@ def thaw(group: Cgroup | None, pid: int, *, alone: bool) -> None:
         except OSError as e:
             raise SystemFailure(f"cannot unpause the container: {e.strerror or e}") from e
         return
-    for each, _ in _processes(pid, alone=alone):
+    for each, _ in processes.inside(pid, alone=alone):
         _send(each, signals.SIGCONT)
-
-
-def pids(pid: int, *, alone: bool) -> list[int]:
-    """The processes of the container whose process 1 is `pid`."""
-    return [each for each, _ in _processes(pid, alone=alone)]
 
 
 def _stop(found: list[tuple[int, str]]) -> bool:
@@ -69,40 +65,3 @@ def _send(pid: int, number: int) -> None:
         os.kill(pid, number)
     except ProcessLookupError:
         pass
-
-
-def _processes(first: int, *, alone: bool) -> list[tuple[int, str]]:
-    """The processes in the pid namespace of `first`, and all that descend from them, with their states.
-
-    Not only its descendants: those of exec have a parent outside.
-    """
-    parents: dict[int, int] = {}
-    states: dict[int, str] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                with open(f"/proc/{name}/stat", "rb", buffering=0) as file:
-                    fields = file.read(1024).rpartition(b")")[2].split()
-            except OSError:
-                continue
-            parents[int(name)], states[int(name)] = int(fields[1]), fields[0].decode()
-    inside = {first} | (_in_namespace(first, parents) if alone else set())
-    # Parents mostly have lower numbers; where they do not, once more.
-    while more := {pid for pid, parent in parents.items() if parent in inside and pid not in inside}:
-        inside |= more
-    return [(pid, states[pid]) for pid in sorted(inside) if pid in states]
-
-
-def _in_namespace(first: int, candidates: dict[int, int]) -> set[int]:
-    try:
-        wanted = os.readlink(namespaces.file_of("pid", first))
-    except OSError:
-        return set()
-    return {pid for pid in candidates if _namespace(pid) == wanted}
-
-
-def _namespace(pid: int) -> str:
-    try:
-        return os.readlink(namespaces.file_of("pid", pid))
-    except OSError:
-        return ""

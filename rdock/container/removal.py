@@ -26,6 +26,10 @@ def remove_files(container: Container) -> None:
 
 def withdraw(container: Container) -> str:
     """Let a container that does not run disappear; its files, for staging.delete."""
+    try:
+        container = containers.load(container.id)  # it may have been renamed since it was read
+    except RdockError:
+        pass
     name = staging.withdraw(container.directory)
     containers.drop_name(container.name, container.id)
     return name
