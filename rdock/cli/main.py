@@ -48,7 +48,7 @@ COMMANDS: dict[str, Command] = {
     "ps": Command("container_watch:ps", "List containers", needs_root=False),
     "images": Command("image:images", "List images", needs_root=False),
     "inspect": Command("container_watch:inspect_", "Return low-level information on rdock objects", needs_root=False),
-    "logs": Command("container_watch:logs_", "Fetch the logs of a container", needs_root=False),
+    "logs": Command("logs:logs", "Fetch the logs of a container", needs_root=False),
     "wait": Command("container_manage:wait", "Block until one or more containers stop, then print their exit codes"),
     "stop": Command("container_manage:stop", "Stop one or more running containers"),
     "kill": Command("container_manage:kill", "Kill one or more running containers"),
