@@ -37,9 +37,9 @@ class Command(Value):
 COMMANDS: dict[str, Command] = {
     "run": Command("container_run:run", "Create and run a new container from an image", failure=125),
     "exec": Command("container_reach:exec_", "Execute a command in a running container"),
-    "ps": Command("container_watch:ps", "List containers", needs_root=False),
+    "ps": Command("container_list:ps", "List containers", needs_root=False),
     "images": Command("image:images", "List images", needs_root=False),
-    "inspect": Command("container_watch:inspect_", "Return low-level information on rdock objects", needs_root=False),
+    "inspect": Command("inspect:inspect_", "Return low-level information on rdock objects", needs_root=False),
     "logs": Command("container_watch:logs_", "Fetch the logs of a container", needs_root=False),
     "wait": Command("container_manage:wait", "Block until one or more containers stop, then print their exit codes"),
     "stop": Command("container_manage:stop", "Stop one or more running containers"),
