@@ -40,6 +40,9 @@ class State(Value):
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
     """Base of the private network's addresses; see network/subnet.py."""
+    restarting: bool = False
+    """Between two runs: the restart policy is about to start it again."""
+    restart_count: int = 0
 
     @property
     def process(self) -> Identity:

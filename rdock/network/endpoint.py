@@ -100,16 +100,3 @@ def from_bindings(bindings: Bindings) -> list[PortBinding]:
         for key, entries in bindings.items()
         for entry in entries
     ]
-
-
-def describe(bindings: Bindings) -> str:
-    """The PORTS column of `ps`: `0.0.0.0:8080->80/tcp`."""
-    return ", ".join(
-        f"{_bracketed(entry['HostIp'] or '0.0.0.0')}:{entry['HostPort']}->{key}"
-        for key, entries in sorted(bindings.items())
-        for entry in entries
-    )
-
-
-def _bracketed(ip: str) -> str:
-    return f"[{ip}]" if ":" in ip else ip
