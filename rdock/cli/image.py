@@ -102,7 +102,7 @@ _FIELDS: output.Table = {
     "CreatedSince": lambda shown: f"{output.age(shown.image.created)} ago" if shown.image.created > 0 else "N/A",
     "CreatedAt": lambda shown: output.local_time(shown.image.created) if shown.image.created > 0 else "N/A",
     "Size": _size,
-    "VirtualSize": _size,
+    "VirtualSize": lambda shown: output.size(shown.image.size),
     "SharedSize": lambda _: "N/A",
     "UniqueSize": lambda _: "N/A",
     "Containers": lambda _: "N/A",

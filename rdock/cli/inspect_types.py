@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _EMPTY = Struct()
 # Maps by their key, with the zero of their values.
 _MAPS: dict[str, Any] = {
-    "Annotations": "", "Data": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "", "LogConfig.Config": "",
+    "Annotations": "", "Data": "", "Details": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "", "LogConfig.Config": "",
     "Networks": NIL, "PortBindings": NilSlice(), "Ports": NilSlice(), "StorageOpt": "", "Sysctls": "", "Tmpfs": "",
     "Volumes": _EMPTY,
 }  # fmt: skip
