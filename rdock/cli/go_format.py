@@ -87,7 +87,7 @@ def _shown(verb: _Verb, value: Any) -> str:
     if isinstance(value, (list, tuple)) and not (verb.letter == "v" and verb.has("#")):
         return "[" + " ".join(_shown(verb, item) for item in value) + "]"
     if isinstance(value, dict):
-        return _object(verb, value)
+        return ("&" if isinstance(value, Struct) and value.is_pointer else "") + _object(verb, value)
     for kind, show in _KINDS:
         if isinstance(value, kind):
             found = show(verb, value)
@@ -98,7 +98,7 @@ def _shown(verb: _Verb, value: Any) -> str:
 def _object(verb: _Verb, value: dict[str, Any]) -> str:
     if isinstance(value, Struct):
         named = verb.letter == "v" and (verb.has("+") or verb.has("#"))
-        fields = ((name, value.field(name)) for name in (*value, *value.hidden))
+        fields = ((name, value.field(name)) for name in value.names())
         return "{" + " ".join((f"{name}:" if named else "") + _shown(verb, item) for name, item in fields) + "}"
     return "map[" + " ".join(f"{_shown(verb, key)}:{_shown(verb, value[key])}" for key in sorted(value)) + "]"
 
@@ -150,7 +150,8 @@ def _float(verb: _Verb, value: float) -> str | None:
 
 
 def _signed(verb: _Verb, text: str, negative: bool) -> str:
-    return ("-" if negative else "+" if verb.has("+") else " " if verb.has(" ") else "") + text
+    plus = verb.has("+") and verb.letter != "v"  # %+v has names of fields instead
+    return ("-" if negative else "+" if plus else " " if verb.has(" ") else "") + text
 
 
 def _string(verb: _Verb, value: str) -> str | None:
@@ -162,7 +163,7 @@ def _string(verb: _Verb, value: str) -> str | None:
         text = raw.hex(" ") if verb.has(" ") else raw.hex()
         return _padded(verb, text.upper() if verb.letter == "X" else text)
     if verb.letter == "q" or (verb.letter == "v" and verb.has("#")):
-        return _padded(verb, f"`{value}`" if verb.has("#") and _is_plain(value) else quote(value))
+        return _padded(verb, f"`{value}`" if verb.letter == "q" and verb.has("#") and _is_plain(value) else quote(value))
     return _padded(verb, value) if verb.letter in "sv" else None
 
 

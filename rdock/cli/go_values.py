@@ -57,6 +57,11 @@ class Struct(Fields):
 
     type_name = "struct"
     hidden: Fields = {}
+    is_pointer = False
+
+    def names(self) -> list[str]:
+        """All fields in the order of the struct."""
+        return [*self, *self.hidden]
 
     def field(self, name: str) -> Any:
         """The value of a field; MISSING if the struct has none of this name."""
@@ -80,7 +85,7 @@ def text(value: Any) -> str:
     if value is None or value is NIL:
         return "<nil>"
     if isinstance(value, Struct):
-        return "{" + " ".join(text(value.field(name)) for name in (*value, *value.hidden)) + "}"
+        return "{" + " ".join(text(value.field(name)) for name in value.names()) + "}"
     if isinstance(value, dict):
         return "map[" + " ".join(f"{key}:{text(value[key])}" for key in sorted(value)) + "]"
     if isinstance(value, (list, tuple)):
@@ -89,19 +94,17 @@ def text(value: Any) -> str:
 
 
 def float_text(value: float) -> str:
-    """As %v prints a float64: the shortest digits, an exponent from 1e21 on and below 1e-4."""
+    """As %v prints a float64: the shortest digits, an exponent from 1e6 on and below 1e-4."""
     if value != value:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    if value == 0 or 1e-4 <= abs(value) < 1e21:
-        found = repr(value)
-        return (f"{value:.0f}" if "e" in found else found).removesuffix(".0")
-    digits, _, exponent = repr(value).partition("e")
-    if not exponent:  # 0.00001 has no exponent in Python up to 1e-5
-        digits, _, exponent = f"{value:e}".partition("e")
-    number = int(exponent)
-    return f"{digits.removesuffix('.0')}e{'-' if number < 0 else '+'}{abs(number):02d}"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        return repr(value).removesuffix(".0")
+    # As many digits as tell it from its neighbours.
+    found = next(shown for digits in range(17) if float(shown := f"{value:.{digits}e}") == value)
+    digits_, _, exponent = found.partition("e")
+    return f"{digits_}e{exponent[0]}{int(exponent[1:]):02d}"
 
 
 def to_json(value: Any, indent: str = "", *, escape_html: bool = False) -> str:

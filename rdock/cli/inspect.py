@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from rdock.cli.go_values import to_json
 from rdock.cli.inspect_types import typed
 from rdock.cli.main import complain, enter
+from rdock.cli.output import write
 from rdock.cli.usage import Options
 from rdock.container import containers, inspect
 from rdock.errors import (
@@ -66,10 +65,10 @@ def inspect_(options: Options) -> int:
         except (NotFound, InvalidParameter) as e:
             errors.append(e)
     if template:
-        sys.stdout.write("".join(line + "\n" for line in lines) or "\n")  # an empty line, as Docker has it
+        write("".join(line + "\n" for line in lines) or "\n")  # an empty line, as Docker has it
     else:
         indent = "" if options.text("--format") == "json" else "    "
-        sys.stdout.write(to_json([typed(item) for item in found], indent) + "\n")
+        write(to_json([typed(item) for item in found], indent) + "\n")
     return max([complain(error, 1) for error in errors], default=0)
 
 

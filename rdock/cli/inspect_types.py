@@ -6,18 +6,35 @@ if that fails from the JSON text. Both ways give other texts for null and for wh
 
 from __future__ import annotations
 
-from rdock.cli.go_values import NIL, Map, NilSlice, Struct
+from rdock.cli.go_values import MISSING, NIL, Map, NilSlice, Struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
+
+_OTHER_NAMES = {"ID": "Id", "HostIP": "HostIp", "DNS": "Dns", "DNSOptions": "DnsOptions", "DNSSearch": "DnsSearch"}
+
+
+class Object(Struct):
+    """A struct of Docker's API, some of whose fields have another name in Go than in JSON."""
+
+    order: Sequence[str] = ()
+
+    def names(self) -> list[str]:
+        return [*self.order] or super().names()
+
+    def field(self, name: str) -> Any:
+        if name == "ContainerJSONBase":
+            return self  # the struct that most fields are embedded by
+        return super().field(_OTHER_NAMES.get(name, name))
+
 
 _EMPTY = Struct()
 # Maps by their key, with the zero of their values.
 _MAPS: dict[str, Any] = {
     "Annotations": "", "Data": "", "Details": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "", "LogConfig.Config": "",
-    "Networks": NIL, "PortBindings": NilSlice(), "Ports": NilSlice(), "StorageOpt": "", "Sysctls": "", "Tmpfs": "",
+    "Networks": NIL, "PortBindings": MISSING, "Ports": MISSING, "StorageOpt": "", "Sysctls": "", "Tmpfs": "",
     "Volumes": _EMPTY,
 }  # fmt: skip
 _POINTERS = (
@@ -39,6 +56,8 @@ _HIDDEN: dict[str, Mapping[str, Any]] = {
     "Mounts": {"Type": "", "Name": "", "Driver": ""},
 }  # fmt: skip
 
+_MOUNT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
+
 
 def typed(value: Any, key: str = "", parent: str = "") -> Any:
     """A JSON value that stands under `key` of the object under `parent`, as the Go value that it was."""
@@ -46,9 +65,12 @@ def typed(value: Any, key: str = "", parent: str = "") -> Any:
         for name in (f"{parent}.{key}", key):
             if name in _MAPS:
                 return Map.of(_MAPS[name], {inner: typed(item, name + ".") for inner, item in value.items()})
-        made = Struct((name, typed(item, name, key)) for name, item in value.items())
+        made = Object((name, typed(item, name, key)) for name, item in value.items())
         hidden = _HIDDEN.get(key, {})
         made.hidden = {name: item for name, item in hidden.items() if name not in value}
+        made.is_pointer = key in ("Config", "HostConfig", "NetworkSettings", "State") or key == "Networks."
+        if key == "Mounts":
+            made.order = _MOUNT
         return made
     if isinstance(value, list):
         return [typed(item, key) for item in value]

@@ -67,7 +67,16 @@ def show(
         lines = [to_json(row.whole(), escape_html=True) for row in rows]
     else:
         lines = _filled_in(given, rows, columns)
-    sys.stdout.write("".join(line + "\n" for line in lines))
+    write("".join(line + "\n" for line in lines))
+
+
+def write(text: str) -> None:
+    """To the standard output, also what is no UTF-8: bytes in arguments are allowed to be anything."""
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
 
 def _filled_in(given: str, rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:

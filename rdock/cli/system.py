@@ -10,6 +10,7 @@ import sys
 from rdock import __version__
 from rdock.cli.go_values import to_json
 from rdock.cli.inspect_types import typed
+from rdock.cli.output import write
 from rdock.cli.template import render
 from rdock.cli.usage import Options
 from rdock.container import diagnosis
@@ -95,9 +96,9 @@ def info(options: Options) -> int:
 
 def _show(facts: Mapping[str, Any], template: str | None) -> int:
     if template == "json":
-        sys.stdout.write(to_json(typed(facts)) + "\n")
+        write(to_json(typed(facts)) + "\n")
     elif template:
-        sys.stdout.write(render(template, typed(facts)) + "\n")
+        write(render(template, typed(facts)) + "\n")
     else:
         for name, value in facts.items():
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -146,7 +146,7 @@ def _slice(value: Any, *places: Any) -> Any:
 
 def _len(value: Any) -> int:
     if value is MISSING or value is None:
-        raise CallError("len of untyped nil")
+        raise CallError("reflect: call of reflect.Value.Type on zero Value")
     if value is NIL:
         raise CallError("len of nil pointer")
     if isinstance(value, str):
@@ -220,10 +220,10 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _title(text: str) -> str:
-    """Each word's first letter as a capital; what comes behind a letter, digit, `_` or `'` is no first letter."""
+    """Each word's first letter as a capital; what comes behind a letter, digit or `_` is no first letter."""
     found, before = [], " "
     for character in text:
-        inside = before.isalnum() or before in "_'"
+        inside = before.isalnum() or before == "_"
         found.append(character if inside else character.title())
         before = character
     return "".join(found)

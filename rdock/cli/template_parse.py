@@ -189,6 +189,8 @@ class _Parser:
     def whole(self) -> Body:
         nodes, end = self.body()
         if end is not None:
+            if self.token.kind != "}}":
+                raise self.unexpected(self.token, end)
             raise self.fail(f"unexpected {{{{{end}}}}}")
         return nodes
 
@@ -272,7 +274,7 @@ class _Parser:
             if token.kind == end:
                 self.take()
                 break
-            if token.kind in ("}}", ")"):
+            if token.kind in ("}}", ")", "|"):
                 raise self.unexpected(token, where)
             calls.append(self.call(where, end))
         if not calls:
@@ -293,15 +295,11 @@ class _Parser:
             token = self.token
             if token.kind in (":=", "="):
                 self.take()
-                if token.kind == "=":
-                    for name in names:
-                        self.known(name, token)
                 return names, token.kind == "="
-            if token.kind != "," or where != "range" or len(names) > 1:
-                if token.kind == "," and (where != "range" or len(names) > 1):
-                    raise self.fail(f"too many declarations in {where}" if len(names) > 1 else
-                                    f"unexpected \",\" in {'operand' if where != 'range' else where}")  # fmt: skip
+            if token.kind != ",":
                 break
+            if where != "range" or len(names) > 1:
+                raise self.fail(f"too many declarations in {where}")
             self.take()
         self.next = start
         return [], False
@@ -324,8 +322,6 @@ class _Parser:
             token = self.token
             if token.kind == "|":
                 self.take()
-                if self.token.kind == end:
-                    raise self.fail(f"missing value for {where}")
                 break
             if token.kind in ("}}", ")"):
                 break
@@ -348,7 +344,8 @@ class _Parser:
         if isinstance(node, Variable):
             return Variable(at, node.name, (*node.names, *names))
         if isinstance(node, (Bool, String, Number, NilWord, Dot)):
-            raise self.fail(f'unexpected . after term "{node}"')
+            shown = str(node).replace("\\", "\\\\").replace('"', '\\"')
+            raise self.fail(f'unexpected . after term "{shown}"')
         return Chain(at, node, tuple(names))
 
     def term(self) -> Operand | None:
@@ -379,7 +376,8 @@ class _Parser:
             self.known(token.text, token)
             return Variable(token.at, token.text, ())
         if token.kind == "number":
-            assert isinstance(token.value, (int, float))
+            if not isinstance(token.value, (int, float)):
+                raise self.fail(f'illegal number syntax: "{token.text}"', token)
             return Number(token.at, token.text, token.value)
         if token.kind == "string":
             assert isinstance(token.value, str)

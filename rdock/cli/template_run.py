@@ -225,10 +225,10 @@ class Run:
         self.node = call
         function = self.functions[name]
         count = len(rest) + (final is not _ABSENT)
-        if function.variadic and count < len(function.kinds):
-            raise self.fail(f"wrong number of args for {name}: want at least {len(function.kinds)} got {count}")
-        if not function.variadic and count != len(function.kinds):
-            raise self.fail(f"wrong number of args for {name}: want {len(function.kinds)} got {count}")
+        if count < len(function.kinds) or (count > len(function.kinds) and not function.variadic):
+            self.node = call.words[0]
+            least = "at least " if function.variadic else ""
+            raise self.fail(f"wrong number of args for {name}: want {least}{len(function.kinds)} got {count}")
         if name in ("and", "or"):
             return self.short_circuit(dot, name, rest, final)
         arguments = []
@@ -264,7 +264,11 @@ class Run:
         if fits:
             return value
         wanted = {"string": "string", "int": "integer"}.get(kind, kind)
+        if isinstance(word, NilWord):
+            raise self.fail(f"cannot assign nil to {kind}")
         if isinstance(word, (Bool, Number, String)):
+            if kind == "[]string":
+                raise self.fail(f"can't handle {word} for arg of type {kind}")
             raise self.fail(f"expected {wanted}; found {word}")
         if value is MISSING or value is None:
             raise self.fail(f"invalid value; expected {kind}")
@@ -299,7 +303,8 @@ class Run:
                     raise self.fail(f'map has no entry for key "{name}"')
                 return MISSING
             return value[name]
-        raise self.fail(f"can't evaluate field {name} in type {go_type(value)}")
+        # In what comes from JSON everything is an interface.
+        raise self.fail(f"can't evaluate field {name} in type {'interface {}' if self.strict else go_type(value)}")
 
     def struct_field(self, value: Struct, name: str, arguments: list[Any]) -> Any:
         try:

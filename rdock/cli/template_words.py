@@ -26,7 +26,7 @@ class Token(Value):
         """As Go's parser names it in its complaints."""
         if self.kind == "EOF":
             return "EOF"
-        if self.kind == "word" and self.text in ACTION_WORDS:
+        if self.kind == "." or (self.kind == "word" and self.text in ACTION_WORDS):
             return f"<{self.text}>"
         text = self.text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{text[:10]}"...' if len(self.text) > 10 else f'"{text}"'
@@ -137,6 +137,9 @@ class _Words:
             found = text[start : self.at]
             kind = {".": "field", "$": "variable"}.get(sign, "word") if found != "." else "."
             self.add(kind, start, found, spaced=spaced)
+        elif sign.isascii() and sign.isprintable():
+            self.at += 1
+            self.add("char", start, sign, spaced=spaced)
         else:
             raise _Failed(f"unrecognized character in action: {_unicode(sign)}")
 
@@ -168,15 +171,29 @@ class _Words:
 
     def number(self, *, spaced: bool) -> None:
         text, start = self.text, self.at
-        while self.at < len(text) and (text[self.at].isalnum() or text[self.at] in "._+-"):
-            if text[self.at] in "+-" and self.at > start and text[self.at - 1] not in "eEpP":
-                break
-            self.at += 1
+        self.skip("+-", most=1)
+        digits = {"0x": "0123456789abcdefABCDEF_", "0b": "01_", "0o": "01234567_"}.get(
+            text[self.at : self.at + 2].lower(), ""
+        )
+        self.at += 2 if digits else 0
+        self.skip(digits or "0123456789_")
+        if self.skip(".", most=1):
+            self.skip(digits or "0123456789_")
+        if self.skip("pP" if digits else "eE", most=1):
+            self.skip("+-", most=1)
+            self.skip("0123456789_")
+        if text[self.at : self.at + 1] == "_" or text[self.at : self.at + 1].isalnum():
+            raise _Failed(f'bad number syntax: "{text[start : self.at + 1]}"')
         found = text[start : self.at]
         value = number(found)
-        if value is None:
-            raise _Failed(f'bad number syntax: "{found}"')
-        self.add("number", start, found, spaced=spaced, value=value)
+        self.add("number", start, found, spaced=spaced, value="" if value is None else value)
+
+    def skip(self, letters: str, *, most: int = 1 << 20) -> int:
+        """How many of these letters stand here, which are passed."""
+        start = self.at
+        while self.at < len(self.text) and self.text[self.at] in letters and self.at - start < most:
+            self.at += 1
+        return self.at - start
 
 
 _SPACED = (" ", "\t", "\r", "\n")
