@@ -8,7 +8,7 @@ from rdock.cli.main import complain, enter
 from rdock.cli.usage import Options
 from rdock.container import containers, inspect, select
 from rdock.container.containers import Container, State
-from rdock.errors import DataLoss, printable
+from rdock.errors import DataLoss, InvalidParameter, printable
 from rdock.state import timestamp
 from rdock.values import Value
 
@@ -106,27 +106,26 @@ class _Names:
 
     def __init__(self) -> None:
         self._references: dict[str, str] | None = None
+        self._ids: dict[str, str] = {}
 
     def shown(self, container: Container, *, whole: bool) -> str:
         """The name that a container's image was given by, or its id when that leads to another by now."""
         name = container.image_name
-        if self._references is None:
-            from rdock.image import catalog
+        if name not in self._ids:
+            self._ids[name] = self._find(name)
+        if self._ids[name] in ("", container.image):
+            return name
+        return f"sha256:{container.image}" if whole else container.image[:12]
 
+    def _find(self, name: str) -> str:
+        """The id that a name leads to; empty for what is no name of the store."""
+        from rdock.image import catalog, reference
+
+        if self._references is None:
             try:
                 self._references = catalog.read().references
             except DataLoss:
                 self._references = {}
-        if self._leads_to(name) in ("", container.image):
-            return name
-        return f"sha256:{container.image}" if whole else container.image[:12]
-
-    def _leads_to(self, name: str) -> str:
-        """The id; empty for what is no name of the store."""
-        from rdock.errors import InvalidParameter
-        from rdock.image import reference
-
-        assert self._references is not None
         try:
             parsed = reference.parse(name).tagged()
         except InvalidParameter:
