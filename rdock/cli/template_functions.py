@@ -224,9 +224,14 @@ def _title(text: str) -> str:
     found, before = [], " "
     for character in text:
         inside = before.isalnum() or before == "_"
-        found.append(character if inside else character.title())
+        found.append(character if inside else _letters(character, str.title))
         before = character
     return "".join(found)
+
+
+def _letters(text: str, change: Callable[[str], str]) -> str:
+    """Letter by letter, as Go does: one that would become two stays."""
+    return "".join(changed if len(changed := change(letter)) == 1 else letter for letter in text)
 
 
 def _pad(text: str, before: int, after: int) -> str:
@@ -268,8 +273,8 @@ FUNCTIONS: dict[str, Function] = {
     "split": Function(_split, ("string", "string")),
     "join": Function(lambda values, separator: separator.join(values), ("[]string", "string")),
     "title": Function(_title, _TEXT),
-    "lower": Function(lambda text: text.lower(), _TEXT),
-    "upper": Function(lambda text: text.upper(), _TEXT),
+    "lower": Function(lambda text: _letters(text, str.lower), _TEXT),
+    "upper": Function(lambda text: _letters(text, str.upper), _TEXT),
     "pad": Function(_pad, ("string", "int", "int")),
     "truncate": Function(_truncate, ("string", "int")),
 }

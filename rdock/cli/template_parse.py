@@ -189,7 +189,7 @@ class _Parser:
     def whole(self) -> Body:
         nodes, end = self.body()
         if end is not None:
-            if self.token.kind != "}}":
+            if self.token.kind != "}}" and end == "end":
                 raise self.unexpected(self.token, end)
             raise self.fail(f"unexpected {{{{{end}}}}}")
         return nodes
