@@ -58,7 +58,8 @@ def hard_lines() -> list[bytes]:
     chance = random.Random(1)
     made = [
         b"", b"plain", b'q"b\\ <&> \t\x1b[1m\x00\x7f\r', "ä€😀\u2028\u2029\u0085\ufffd".encode(), b"\xe2\x82",
-        b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82\xac\xe2\x82", b"\xf0\x9f\x98x\xe2\x80\xa8",
+        b"\xff\xfe",
+        b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82\xac\xe2\x82", b"\xf0\x9f\x98x\xe2\x80\xa8",
         b"\xc3" * 99, b"\xc3\xa9\x80" * 50, b"\xe2\x80\xa8\xff" * 40,
     ]  # fmt: skip
     made += [bytes(chance.choices(range(256), k=chance.randrange(300))).replace(b"\n", b"") for _ in range(200)]
