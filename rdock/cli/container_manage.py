@@ -43,12 +43,11 @@ Aliases:
 Options:
   -s, --signal string   Signal to send to the container
   -t, --timeout int     Seconds to wait before killing the container
-      --time int        Deprecated: use --timeout
 """
 
 
 def stop(options: Options) -> int:
-    seconds = options.number("--timeout") if options.given("--timeout") else options.number("--time")
+    seconds = options.number("--timeout")
     number = _signal(options.text("--signal"))
 
     def one(container: Container) -> None:
