@@ -63,7 +63,7 @@ def test_usage(rdock: Rdock, args: list[str], code: int, says: str) -> None:
     assert result.code == code, str(result)
     assert result.err.startswith(f"rdock: {says}"), str(result)
     assert "--help' for more information" in result.err, str(result)
-    assert len(result.err.splitlines()) <= 6 and "Traceback" not in result.err and result.out == ""
+    assert len(result.err.splitlines()) <= 8 and "Traceback" not in result.err and result.out == ""
 
 
 @pytest.mark.parametrize(
