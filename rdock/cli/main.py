@@ -49,6 +49,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "rmi": Command("image:rmi", "Remove one or more images"),
+    "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
     "doctor": Command(
@@ -78,6 +79,7 @@ ALIASES = {
     "image rm": "rmi",
     "image remove": "rmi",
     "image inspect": "inspect --type=image",
+    "system events": "events",
     "system info": "info",
 }
 

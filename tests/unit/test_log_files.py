@@ -220,7 +220,7 @@ def test_since_reads_little_of_a_large_log(tmp_path: Path, monkeypatch: pytest.M
         return found
 
     monkeypatch.setattr(log_reading.os, "pread", counted)
-    monkeypatch.setattr(log_reading, "_LONGEST", 1 << 16)
+    monkeypatch.setattr(log_reading, "LONGEST", 1 << 16)
     assert len(texts(tmp_path / "log", Range(since=times[-3]))) == 3
     assert read < (tmp_path / "log").stat().st_size / 5
 
