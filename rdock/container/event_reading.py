@@ -90,9 +90,8 @@ def _by_name(kind: str) -> Callable[[Event, Sequence[str]], bool]:
     """For the id or the name of an object, or how they begin."""
 
     def fits(event: Event, values: Sequence[str]) -> bool:
-        named = (event.id, event.attributes.get("name", "")) if event.kind == kind else ()
-        also = event.attributes.get(kind, "")  # as the container in what happens to a network
-        return any(name.startswith(value) for value in values for name in (*named, also) if name)
+        names = (event.id, event.attributes.get("name", "")) if event.kind == kind else ()
+        return any(name.startswith(value) for value in values for name in names if name)
 
     return fits
 

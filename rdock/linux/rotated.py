@@ -131,6 +131,8 @@ def _go_on(files: list[File], path: str) -> bool:
 def _lines(file: File) -> Iterator[list[bytes]]:
     """What there is from where the file was left. Half of a line, which is being written or may be taken back,
     is left to the next time."""
+    if file.at > file.size:
+        file.at = 0  # somebody has emptied it
     while True:
         block = os.pread(file.fd, BLOCK, file.at)
         end = block.rfind(b"\n") + 1

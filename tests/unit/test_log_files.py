@@ -280,6 +280,19 @@ def test_following_ends_at_the_time_until(tmp_path: Path) -> None:
     sleeper.wait()
 
 
+def test_log_that_is_emptied_while_it_is_followed(tmp_path: Path) -> None:
+    sleeper = subprocess.Popen(["sleep", "100"])
+    made(tmp_path / "log", [10**18, 10**18 + 1])
+    lists = log_reading.read(str(tmp_path / "log"), Range(), follow=True, ended=os.pidfd_open(sleeper.pid))
+    assert [entry.text for entry in next(lists)] == ["0 \n", "1 x\n"]
+    os.truncate(tmp_path / "log", 0)
+    made(tmp_path / "log", [10**18 + 2], 7)
+    assert [entry.text.split()[0] for entry in next(lists)] == ["7"]
+    sleeper.kill()
+    sleeper.wait()
+    assert [entries for entries in lists if entries] == []
+
+
 def test_of_a_log_that_is_not_there(tmp_path: Path) -> None:
     assert texts(tmp_path / "log") == []
     assert texts(tmp_path / "gone" / "log") == []
