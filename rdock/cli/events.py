@@ -62,9 +62,9 @@ def _shown(event: Event, template: str) -> str:
     if not template:
         return line(event)
     if template in ("json", "{{json .}}"):
-        from rdock.cli import output
+        from rdock.cli.go_values import to_json
 
-        return output.to_json(event.record)
+        return to_json(event.record)
     from rdock.cli import template as go
 
     fields = {
