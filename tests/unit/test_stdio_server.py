@@ -221,10 +221,9 @@ def test_who_sends_more_input_than_he_may_is_dropped() -> None:
     client.settimeout(10)
     server.add_client(theirs)
     server.use_pipes(write_end, -1, -1)
-    with serving(server, sleeper()):
-        with pytest.raises(OSError):
-            for _ in range(10 * CREDIT):
-                client.send(b"i" + bytes(30000))
+    with serving(server, sleeper()), pytest.raises(OSError):
+        for _ in range(10 * CREDIT):
+            client.send(b"i" + bytes(30000))
     os.close(read_end)
 
 
