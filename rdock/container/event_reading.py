@@ -119,7 +119,9 @@ def _of_labels(event: Event, values: Sequence[str]) -> bool:
     return True
 
 
+# Docker's filters for objects that rdock has none of fit nothing.
 _FILTERS: dict[str, Callable[[Event, Sequence[str]], bool]] = {
+    **dict.fromkeys(("config", "daemon", "node", "plugin", "secret", "service"), lambda event, values: False),
     "container": _by_name("container"),
     # `exec_create: sh -c …` is an exec_create.
     "event": lambda event, values: event.action in values or event.action.partition(":")[0] in values,

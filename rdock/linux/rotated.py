@@ -87,7 +87,7 @@ def _is(path: str, number: tuple[int, int] | None) -> bool:
 def read(
     files: list[File], path: str, watch: Inotify | None, *, ended: int | None = None, deadline: int | None = None
 ) -> Iterator[list[bytes]]:
-    """Lines from where the files stand, in lists of what was found at once. The files are closed at the end.
+    """Lines from where the files stand, in lists of what was found at once. Files and watch are closed at the end.
 
     With a watch on the directory it goes on until the process behind the pidfd `ended` is gone and all is
     read, or the deadline, in nanoseconds since the epoch, has come; without one it reads what there is.
@@ -109,6 +109,8 @@ def read(
     finally:
         for file in files:
             file.close()
+        if watch is not None:
+            watch.close()
 
 
 def _go_on(files: list[File], path: str) -> bool:
