@@ -51,13 +51,15 @@ def connect(directory: str) -> sockets.socket:
     return connection
 
 
-def ask(directory: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Have the monitor of a running container do something: its answer.
+def ask(directory: str, request: dict[str, Any], patience: float | None = None) -> dict[str, Any]:
+    """Have the monitor of a running container do something: its answer, for which is waited `patience` seconds.
 
-    Raises the RdockError that it answers with, and OSError if it is not there, or goes without a word.
+    Raises the RdockError that it answers with, and OSError if it is not there, or goes without a word;
+    TimeoutError, which is one.
     """
     connection = request_from(directory, request)
     try:
+        connection.settimeout(patience)
         packet = connection.recv(65536)
     finally:
         connection.close()

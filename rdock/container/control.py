@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# Seconds. A monitor that is held up hears later what it was told; a signal is not to wait for that.
+_PATIENCE = 1.0
+
+
 def pause(container: Container) -> None:
     """Stop all processes of a container where they are. Raises Conflict in Docker's words."""
     state = container.state()
@@ -46,7 +50,7 @@ def announce_stop(container: Container, *, keep: bool = False) -> None:
     restarts it.
     """
     try:
-        attach.ask(container.bundle, {"do": "stop", "keep": keep})
+        attach.ask(container.bundle, {"do": "stop", "keep": keep}, _PATIENCE)
     except OSError:
         pass
 
@@ -55,6 +59,6 @@ def go_on_if_paused(container: Container, state: State) -> None:
     """What was signalled while it is paused is to get the signal."""
     if state.can_unpause:
         try:
-            attach.ask(container.bundle, {"do": "unpause"})
+            attach.ask(container.bundle, {"do": "unpause"}, _PATIENCE)
         except (OSError, Conflict):
             pass  # it has just ended, or somebody else was quicker

@@ -8,7 +8,9 @@ the keeper is killed the monitor goes on alone; what is left when both are, the 
 
                 monitor → keeper                                   keeper → monitor
     r + fds     a run begins; JSON: what the descriptors are       c   exit code of process 1, which is its child
+    d           one of its streams is closed, by name
     e           it is over
+    g           so is everything: the container may be another's from now on
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ class _Keeper:
         self.heritage: Heritage | None = None
         self.codes: dict[int, tuple[float, int]] = {}
         """Of children that are not the monitor: when they were reaped (time.monotonic), and their exit codes."""
+        self.is_over = False
         self.deaths: list[float] = []
         self.worker = 0
 
@@ -112,9 +115,16 @@ class _Keeper:
         try:
             while True:
                 packet, fds = sockets.receive_fds(self.ours, 65536, 8)
-                self._forget()
-                if packet[:1] == b"r":
+                if packet[:1] == b"d" and self.heritage is not None:
+                    self.heritage = self.heritage.without(packet[1:].decode())
+                elif packet[:1] in (b"e", b"g"):
+                    self._forget()
+                    self.is_over = self.is_over or packet[:1] == b"g"
+                elif packet[:1] == b"r":
+                    self._forget()
                     self.heritage = Heritage.from_json(jsontext.parse(packet[1:]), fds)
+                elif not packet:
+                    return
         except BlockingIOError:
             pass
 
@@ -160,9 +170,9 @@ class _Keeper:
 
     def _see_to(self, status: int) -> bool:
         """Whether there is still something to do now that a monitor has ended so."""
-        if status == 0:
-            return False
         self._listen()
+        if status == 0 or self.is_over:
+            return False
         now = time.monotonic()
         self.deaths = [then for then in self.deaths if now - then < _CALM_SECONDS] + [now]
         container = self.monitor.container

@@ -63,6 +63,7 @@ class Monitor:
         self.server = stdio.Server(
             on_signal=self._kill,
             on_request=self._obey,
+            on_close=lambda name: self._tell_keeper(b"d" + name.encode()),
             kept=not self.container.host_config.auto_remove,
             stdin_once=self.container.config.stdin_once,
         )
@@ -214,7 +215,7 @@ class Monitor:
 
     def _shall_restart(self, code: int) -> bool:
         """What the restart policy says, as it is now: it can be changed while the container runs."""
-        if self.stops:
+        if self.stops or self.container.host_config.auto_remove:
             return False
         try:
             policy = containers.load(self.container.id).host_config.restart_policy
@@ -222,8 +223,12 @@ class Monitor:
             return False
         name, most = policy.get("Name"), int(policy.get("MaximumRetryCount") or 0)
         if name == "on-failure":
-            return code != 0 and (most == 0 or self.state.restart_count < most)
-        return name in ("always", "unless-stopped")
+            wanted = code != 0 and (most == 0 or self.state.restart_count < most)
+        else:
+            wanted = name in ("always", "unless-stopped")
+        if wanted:
+            self.server.settle()  # who has stopped it may have said so at the last moment
+        return wanted and not self.stops
 
     def _await_restart(self, code: int, seconds: float) -> bool:
         """Wait between two runs; False if the container was stopped meanwhile."""
@@ -321,6 +326,7 @@ class Monitor:
         self.server.announce(b"x", {"code": code})
         self._clean_up()
         staging.delete(withdrawn)
+        self._tell_keeper(b"g")
         self.order.lock.remove()  # a slow reader keeps nothing but this process
         self.run.disconnect(wait=True)
         self.server.finish()
@@ -340,6 +346,7 @@ class Monitor:
         if self._goes():
             removal.remove_files(self.container)
         self._clean_up()
+        self._tell_keeper(b"g")
         self.order.lock.remove()
         background.send_failure(self.order.connection, error)
         self.server.announce(b"x", {"code": code})

@@ -45,6 +45,16 @@ class Heritage(Value):
     def from_json(cls, found: dict[str, Any], fds: list[int]) -> Heritage:
         return cls(**found, fds=fds)
 
+    def without(self, name: str) -> Heritage:
+        """The same when one of the streams, of pipes, has been closed, as this process's copy is here."""
+        if name not in self.streams:
+            return self
+        place = self.streams.index(name)
+        os.close(self.fds[place])
+        return self._replace(
+            streams=self.streams[:place] + self.streams[place + 1 :], fds=self.fds[:place] + self.fds[place + 1 :]
+        )
+
     def to_json(self) -> dict[str, Any]:
         """All but the descriptors, which travel beside it."""
         return {name: value for name, value in self._asdict().items() if name != "fds"}

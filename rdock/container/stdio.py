@@ -51,14 +51,17 @@ class Server:
         log: LogWriter | None = None,
         listener: sockets.socket | None = None,
         on_request: Request | None = None,
+        on_close: Callable[[str], None] = lambda name: None,
         kept: bool = True,
         stdin_once: bool = False,
     ) -> None:
         """`kept`: output is of use though nobody is attached, since there is a log that outlives the container.
 
         `stdin_once`: input ends when the first client is gone, as in Docker's Config. `on_request` answers a
-        request or raises an RdockError; None means that the connection has gone to another process.
+        request or raises an RdockError; None means that the connection has gone to another process. `on_close` is
+        told when one of the program's streams is let go of: stdin, stdout or stderr.
         """
+        self._on_close = on_close
         self._stdin_once = stdin_once
         self._on_request = on_request
         self.log = log
@@ -127,6 +130,12 @@ class Server:
         while not self._interrupted and (left := until - time.monotonic()) > 0:
             self._turn(-1, left)
         return self._interrupted
+
+    def settle(self) -> None:
+        """Serve what has been asked for already, without waiting for more."""
+        while self.listener and self._accept():
+            pass
+        self._turn(-1, 0)
 
     def close_streams(self) -> None:
         """Let go of the pipes or the terminal of a program that has ended."""
@@ -231,12 +240,18 @@ class Server:
             data = b""  # a pty whose slave is closed answers EIO
         stream = self._outputs[fd]
         if not data:
-            del self._outputs[fd]
+            self._close_output(fd)
             return 0
         if self.log:
             self.log.write(stream, data)
         self.broadcast((b"o" if stream == "stdout" else b"e") + data)
         return len(data)
+
+    def _close_output(self, fd: int) -> None:
+        name = self._outputs.pop(fd)
+        if fd != self._terminal:
+            os.close(fd)
+            self._on_close(name)
 
     def _write_input(self) -> None:
         try:
@@ -258,6 +273,7 @@ class Server:
             if self._stdin != self._terminal:
                 os.close(self._stdin)
                 self._stdin = -1
+                self._on_close("stdin")
 
     def _forget_input(self) -> None:
         while self._input:
@@ -367,8 +383,7 @@ class Server:
         stream = "stdout" if kind == b"o" else "stderr"
         for fd, name in list(self._outputs.items()):
             if name == stream and fd != self._terminal and not self._kept and self._count_attached() <= 1:
-                del self._outputs[fd]
-                os.close(fd)
+                self._close_output(fd)
 
     def _count_attached(self) -> int:
         return sum(client.is_attached for client in self._clients.values())

@@ -193,8 +193,10 @@ class Lock:
         return _same_file(self.fd, self.path)
 
     def remove(self) -> None:
-        """Release the lock, which is owned alone, together with its file."""
+        """Give up the lock, which is owned alone, together with its file; also for children of fork(2) that hold it."""
         remove(self.path)
+        if self.fd >= 0:
+            fcntl.flock(self.fd, fcntl.LOCK_UN)
         self.release()
 
     def __enter__(self) -> Lock:
