@@ -284,4 +284,6 @@ HEADING_FUNCTIONS: dict[str, Function] = {
     **FUNCTIONS,
     **{name: Function(lambda text: text, _TEXT) for name in ("json", "title", "lower", "upper")},
     "truncate": Function(lambda text, _: text, ("string", "int")),
+    "split": Function(lambda text, _: text, ("string", "string")),
+    "join": Function(lambda text, _: text, ("string", "string")),
 }
