@@ -66,6 +66,9 @@ def shelf() -> Iterator[Rdock]:
         (directory / "container.json").write_text(json.dumps({**found, "Id": start * 32}))
         if state:
             (directory / "state.json").write_text(json.dumps({"format": 1, **state}))
+        names = program.home.data / "containers" / ".names"
+        names.mkdir(mode=0o700, exist_ok=True)
+        (names / found["Name"]).symlink_to(start * 32)
     for path in (program.home.data, program.home.data / "containers"):
         path.chmod(0o700)
     yield program
@@ -92,11 +95,11 @@ def test_ps_prints_what_docker_prints(shelf: Rdock, case: dict[str, Any]) -> Non
         (["id=a1a1"], "web"),
         (["id=a1"], "web"),
         (["id=1a"], ""),
-        (["name=w"], "web"),
+        (["name=we"], "web"),
         (["name=^/web$"], "web"),
         (["name=^web$"], "web"),
         (["name=^e"], ""),
-        (["name=b"], "db web"),
+        (["name=d"], "db"),
         (["name=web|db"], "db web"),
         (["name=web", "name=db"], "db web"),
         (["name=("], ""),
