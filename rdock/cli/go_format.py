@@ -163,7 +163,9 @@ def _string(verb: _Verb, value: str) -> str | None:
         text = raw.hex(" ") if verb.has(" ") else raw.hex()
         return _padded(verb, text.upper() if verb.letter == "X" else text)
     if verb.letter == "q" or (verb.letter == "v" and verb.has("#")):
-        return _padded(verb, f"`{value}`" if verb.letter == "q" and verb.has("#") and _is_plain(value) else quote(value))
+        return _padded(
+            verb, f"`{value}`" if verb.letter == "q" and verb.has("#") and _is_plain(value) else quote(value)
+        )
     return _padded(verb, value) if verb.letter in "sv" else None
 
 

@@ -96,11 +96,14 @@ def _name(values: Values) -> Test:
             patterns.append(re.compile(value))
         except (re.error, OverflowError, RecursionError):
             continue
-    return lambda candidate: any(
-        pattern.search(name)
-        for pattern in patterns
-        for name in (candidate.container.name, f"/{candidate.container.name}")
-    ) or any(value in (candidate.container.name, f"/{candidate.container.name}") for value in values)
+    return lambda candidate: (
+        any(
+            pattern.search(name)
+            for pattern in patterns
+            for name in (candidate.container.name, f"/{candidate.container.name}")
+        )
+        or any(value in (candidate.container.name, f"/{candidate.container.name}") for value in values)
+    )
 
 
 def _label(values: Values) -> Test:

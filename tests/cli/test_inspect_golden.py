@@ -56,9 +56,9 @@ def test_a_running_container(rdock: Rdock) -> None:
     assert rdock.ok("inspect", "-f", template, "up") == f"true <nil> none 1<no value> none <nil> {container}"
     key = rdock.ok("inspect", "-f", "{{.NetworkSettings.SandboxKey}}", "up")
     assert re.fullmatch(r"/proc/\d+/ns/net", key)
-    assert rdock.ok("ps", "--filter", f"ancestor={STARTER}", "--format", "{{.Names}}|{{.Status}}|{{.Ports}}").startswith(
-        "up|Up "
-    )
+    assert rdock.ok(
+        "ps", "--filter", f"ancestor={STARTER}", "--format", "{{.Names}}|{{.Status}}|{{.Ports}}"
+    ).startswith("up|Up ")
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def test_json_is_gos(value: Any, text: str) -> None:
 
 def test_json_in_lines() -> None:
     assert to_json([{"a": [], "b": {}, "c": [1, 2]}], "    ") == (
-        '[\n    {\n        "a": [],\n        "b": {},\n        "c": [\n            1,\n            2\n        ]\n    }\n]'
+        '[\n    {\n        "a": [],\n        "b": {},\n        "c": [\n            1,\n            2\n'
+        "        ]\n    }\n]"
     )
     assert to_json({"a": "<&>"}, escape_html=True) == '{"a":"\\u003c\\u0026\\u003e"}'
 
