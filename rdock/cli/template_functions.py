@@ -80,7 +80,7 @@ def _same(first: Any, other: Any) -> bool:
 
 
 def _less(first: Any, other: Any) -> bool:
-    if not _basic(first) or not _basic(other) or isinstance(first, bool) and isinstance(other, bool):
+    if not _basic(first) or not _basic(other) or (isinstance(first, bool) and isinstance(other, bool)):
         raise CallError("invalid type for comparison")
     if _basic(first) != _basic(other):
         raise CallError("incompatible types for comparison")

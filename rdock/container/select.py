@@ -53,7 +53,8 @@ class Selection:
 def parse(filters: Iterable[str]) -> Selection:
     """The selection that `KEY=VALUE` filters make.
 
-    Raises InvalidParameter in Docker's words, UsageError for what has no `=`; NoSuchContainer for one that `before` or `since` names.
+    Raises InvalidParameter in Docker's words, UsageError for what has no `=`; NoSuchContainer for one that
+    `before` or `since` names.
     """
     wanted: dict[str, list[str]] = {}
     for text in filters:
