@@ -8,7 +8,7 @@ from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers, lifecycle
 from rdock.container.containers import Container
-from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, RdockError
+from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, NotThereYet, RdockError, UsageError
 from rdock.linux import signals
 
 TYPE_CHECKING = False
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WAIT_TEXT = """\
-Usage:  rdock wait CONTAINER [CONTAINER...]
+Usage:  rdock wait [OPTIONS] CONTAINER [CONTAINER...]
 
 Block until one or more containers stop, then print their exit codes
 
 Aliases:
   rdock container wait, rdock wait
+
+Options:
+  -l, --latest   Act on the latest created container
 """
 
 
@@ -29,7 +32,7 @@ def wait(options: Options) -> int:
     def one(container: Container) -> str:
         return str(lifecycle.wait(container))
 
-    return _each(options.arguments, one)
+    return each(options, one)
 
 
 STOP_TEXT = """\
@@ -41,20 +44,20 @@ Aliases:
   rdock container stop, rdock stop
 
 Options:
+  -l, --latest          Act on the latest created container
   -s, --signal string   Signal to send to the container
   -t, --timeout int     Seconds to wait before killing the container
-      --time int        Deprecated: use --timeout
 """
 
 
 def stop(options: Options) -> int:
-    seconds = options.number("--timeout") if options.given("--timeout") else options.number("--time")
-    number = _signal(options.text("--signal"))
+    seconds = options.number("--timeout")
+    number = signal_of(options.text("--signal"))
 
     def one(container: Container) -> None:
         lifecycle.stop(container, seconds, number)
 
-    return _each(options.arguments, one)
+    return each(options, one)
 
 
 KILL_TEXT = """\
@@ -66,17 +69,18 @@ Aliases:
   rdock container kill, rdock kill
 
 Options:
+  -l, --latest          Act on the latest created container
   -s, --signal string   Signal to send to the container
 """
 
 
 def kill(options: Options) -> int:
-    number = _signal(options.text("--signal")) or 9
+    number = signal_of(options.text("--signal")) or 9
 
     def one(container: Container) -> None:
         lifecycle.kill(container, number)
 
-    return _each(options.arguments, one)
+    return each(options, one)
 
 
 RM_TEXT = """\
@@ -89,20 +93,24 @@ Aliases:
 
 Options:
   -f, --force     Force the removal of a running container (uses SIGKILL)
+      --latest    Act on the latest created container
+  -l, --link      Remove the specified link
   -v, --volumes   Remove anonymous volumes associated with the container
 """
 
 
 def rm(options: Options) -> int:
+    if options.flag("--link"):
+        raise NotThereYet("'rdock rm --link' is not there yet: there are no links between containers")
     force = options.flag("--force")
 
     def one(container: Container) -> None:
         lifecycle.remove(container, force=force)
 
-    return _each(options.arguments, one, missing_is_fine=force, if_damaged=lifecycle.remove_damaged if force else None)
+    return each(options, one, missing_is_fine=force, if_damaged=lifecycle.remove_damaged if force else None)
 
 
-def _signal(text: str | None) -> int | None:
+def signal_of(text: str | None) -> int | None:
     if text is None:
         return None
     try:
@@ -111,8 +119,8 @@ def _signal(text: str | None) -> int | None:
         raise InvalidParameter(f"invalid signal: {text}") from None
 
 
-def _each(
-    references: list[str],
+def each(
+    options: Options,
     action: Callable[[Container], str | None],
     *,
     missing_is_fine: bool = False,
@@ -123,7 +131,7 @@ def _each(
     `if_damaged` is what to do, by id, with one whose record cannot be read.
     """
     code = 0
-    for reference in references:
+    for reference in references(options):
         try:
             container_id = containers.resolve(reference)
             try:
@@ -139,3 +147,12 @@ def _each(
             if not (missing_is_fine and isinstance(e, NoSuchContainer)):
                 code = failed
     return code
+
+
+def references(options: Options) -> list[str]:
+    """The containers that a command names, also by `--latest`."""
+    if not options.knows("--latest") or not options.flag("--latest"):
+        return options.arguments
+    if options.arguments:
+        raise UsageError("--latest and containers cannot be used together", options.hint)
+    return [containers.latest().id]

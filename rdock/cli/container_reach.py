@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 
+from rdock.cli.attachment import carry
+from rdock.cli.main import enter
 from rdock.cli.usage import Options
 from rdock.container import attach, containers, exec, request
-from rdock.container.attach import Attached
 from rdock.container.config import read_env_file
-from rdock.errors import InvalidParameter, SystemFailure
-from rdock.linux import tty
+from rdock.container.containers import Container
+from rdock.container.relay import Attached, Detached
+from rdock.errors import Conflict, InvalidParameter, NotRunning, RdockError
+from rdock.linux import sockets, tty
 
 EXEC_TEXT = """\
 Usage:  rdock exec [OPTIONS] CONTAINER COMMAND [ARG...]
@@ -24,6 +27,7 @@ Options:
   -e, --env list         Set environment variables
       --env-file list    Read in a file of environment variables
   -i, --interactive      Keep STDIN open even if not attached
+  -l, --latest           Act on the latest created container
       --privileged       Give extended privileges to the command
   -t, --tty              Allocate a pseudo-TTY
   -u, --user string      Username or UID (format: "<name|uid>[:<group|gid>]")
@@ -32,7 +36,7 @@ Options:
 
 
 def exec_(options: Options) -> int:
-    name, *words = options.arguments
+    container, words = _target(options)
     detach, terminal = options.flag("--detach"), options.flag("--tty")
     stdin = options.flag("--interactive") and not detach
     if terminal and stdin and not os.isatty(0):
@@ -48,12 +52,73 @@ def exec_(options: Options) -> int:
         terminal=terminal,
         stdin=stdin,
         privileged=options.flag("--privileged"),
+        console_size=tty.console_size() if terminal else None,
     )
-    container = containers.lookup(name)
-    connection, _ = exec.start(container, wanted, tty.console_size() if terminal else None)
+    connection = _start(container, wanted)
     if detach:
         return 0
-    ended = attach.relay(connection, Attached(stdin, True, True, terminal))
-    if ended is None:
-        raise SystemFailure("the session's monitor was killed")
-    return int(ended["code"])
+    try:
+        return carry(connection, Attached(stdin, True, True, terminal))
+    except Detached:
+        raise _left() from None
+
+
+def _target(options: Options) -> tuple[Container, list[str]]:
+    """The container that is meant, and the words after it."""
+    if options.flag("--latest"):
+        return containers.latest(), options.arguments
+    return containers.lookup(options.arguments[0]), options.arguments[1:]
+
+
+def _start(container: Container, wanted: exec.Request) -> sockets.socket:
+    try:
+        return exec.start(container, wanted)
+    except exec.MonitorAway:
+        enter()
+        return exec.start_here(container, wanted)
+
+
+def _left() -> RdockError:
+    """What Docker's `attach` and `exec` end with when the detach keys were typed."""
+    return RdockError("read escape sequence")
+
+
+ATTACH_TEXT = """\
+Usage:  rdock attach [OPTIONS] CONTAINER
+
+Attach local standard input, output, and error streams to a running container
+
+Aliases:
+  rdock container attach, rdock attach
+
+Options:
+      --detach-keys string   Override the key sequence for detaching a container
+  -l, --latest               Act on the latest created container
+      --no-stdin             Do not attach STDIN
+      --sig-proxy            Proxy all received signals to the process (default true)
+"""
+
+
+def attach_(options: Options) -> int:
+    container, _ = _target(options)
+    state = container.state()
+    if state.status == "paused":
+        raise Conflict("cannot attach to a paused container, unpause it first")
+    if state.status == "restarting":
+        raise Conflict("cannot attach to a restarting container, wait until it is running")
+    if not state.can_attach:
+        raise Conflict("cannot attach to a stopped container, start it first")
+    config = container.config
+    try:
+        connection = attach.connect(container.bundle)
+        attach.await_start(connection)
+    except OSError:
+        raise NotRunning(container.id) from None
+    attached = Attached(
+        config.open_stdin and not options.flag("--no-stdin"), True, True, config.tty,
+        sig_proxy=not options.given("--sig-proxy") or options.flag("--sig-proxy"),
+    )  # fmt: skip
+    try:
+        return carry(connection, attached, container.bundle)
+    except Detached:
+        raise _left() from None

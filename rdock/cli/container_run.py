@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+from rdock.cli.attachment import stay
 from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
-from rdock.container import attach, capability_sets, containers, lifecycle, request
-from rdock.container.attach import Attached
+from rdock.container import capability_sets, containers, lifecycle, request
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
-from rdock.errors import InvalidParameter, SystemFailure, Unavailable
+from rdock.container.relay import Attached
+from rdock.errors import InvalidParameter, Unavailable
 from rdock.image import starter
 from rdock.linux import tty
 from rdock.network import endpoint, sandbox, uplink
@@ -74,11 +75,7 @@ def run(options: Options) -> int:
     if detach:
         sys.stdout.write(made.container.id + "\n")
         return 0
-    attached = Attached(config.open_stdin, True, True, terminal)
-    ended = attach.relay(connection, attached)
-    if ended is None:
-        raise SystemFailure("the container's monitor was killed", hint="rdock ps -a shows what is left of it")
-    return int(ended["code"])
+    return stay(connection, Attached(config.open_stdin, True, True, terminal), made.container)
 
 
 def _config(options: Options, words: list[str]) -> Config:

@@ -33,8 +33,8 @@ class Object(Struct):
 _EMPTY = Struct()
 # Maps by their key, with the zero of their values.
 _MAPS: dict[str, Any] = {
-    "Annotations": "", "Data": "", "Details": "",
-    "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "", "LogConfig.Config": "",
+    "Annotations": "", "Data": "", "Details": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "",
+    "LogConfig.Config": "",
     "Networks": NIL, "PortBindings": MISSING, "Ports": MISSING, "StorageOpt": "", "Sysctls": "", "Tmpfs": "",
     "Volumes": _EMPTY,
 }  # fmt: skip

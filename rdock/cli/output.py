@@ -107,21 +107,23 @@ _HEADINGS = {
 }  # fmt: skip
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with aligned columns, as Go's text/tabwriter has them.
+def table(rows: Sequence[Sequence[str]], least: int = _MIN_WIDTH) -> list[str]:
+    """Lines with aligned columns of at least a width, as Go's text/tabwriter has them.
 
     A column is a run of lines that have a cell there with another one behind it; the last cell of a line
     belongs to no column.
     """
     widths = [[0] * (len(row) - 1) for row in rows]
-    _align(rows, widths, 0, 0, len(rows))
+    _align(rows, widths, least, 0, 0, len(rows))
     return [
         "".join(cell.ljust(width) for cell, width in zip(row[:-1], line, strict=True)) + row[-1]
         for row, line in zip(rows, widths, strict=True)
     ]
 
 
-def _align(rows: Sequence[Sequence[str]], widths: list[list[int]], column: int, start: int, end: int) -> None:
+def _align(
+    rows: Sequence[Sequence[str]], widths: list[list[int]], least: int, column: int, start: int, end: int
+) -> None:
     first = start
     while first < end:
         if len(rows[first]) - 1 <= column:
@@ -130,10 +132,10 @@ def _align(rows: Sequence[Sequence[str]], widths: list[list[int]], column: int, 
         last = first
         while last < end and len(rows[last]) - 1 > column:
             last += 1
-        width = max(_MIN_WIDTH, *(len(row[column]) + _PADDING for row in rows[first:last]))
+        width = max(least, *(len(row[column]) + _PADDING for row in rows[first:last]))
         for line in widths[first:last]:
             line[column] = width
-        _align(rows, widths, column + 1, first, last)
+        _align(rows, widths, least, column + 1, first, last)
         first = last
 
 

@@ -19,11 +19,13 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 # Docker's type words for options that may be given more than once.
 _PLURAL = {"list", "map", "ulimit", "mount", "network", "filter", "strings", "pull-policy", "gpu-request"}
+# How a usage line ends whose last words are another program's.
+_FOREIGN = ("ARG...", "[ps OPTIONS]")
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
@@ -73,6 +75,10 @@ class Options:
             raise KeyError(name)
         return self._found.get(name, [])
 
+    def knows(self, name: str) -> bool:
+        """Whether the command has such an option."""
+        return name in self._known
+
     def given(self, name: str) -> bool:
         return bool(self.list(name))
 
@@ -108,10 +114,10 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
         if found is not None:
             found.hint = hint
         if found is not None and command:  # without a command the caller has a page to show
-            _check_count(grammar, command, found.arguments)
+            _check_count(grammar, command, found)
         return found
     except UsageError as e:
-        e.hint = hint
+        e.hint = (f"\n{e.hint}\n" if e.hint else "") + hint
         raise
 
 
@@ -135,8 +141,14 @@ def _match(grammar: Grammar, command: str, words: list[str]) -> Options | None:
             if name == "--help":
                 return None
             option = longs.get(name) or longs.get(_hidden_spelling(name))
+            if option is None and _is_harmless(command, name):
+                option = Option(name, "", "bool")
+                _take(option, name, equals, value, words, found)
+                if _BOOLEANS[found.pop(name)[0].lower()]:
+                    continue
+                option = None
             if option is None:
-                raise _unknown(command, name, f"unknown flag: {name}")
+                raise _unknown(command, name, f"unknown flag: {name}", longs)
             _take(option, name, equals, value, words, found)
         elif word.startswith("-") and word != "-":
             cluster = word[1:]
@@ -146,7 +158,7 @@ def _match(grammar: Grammar, command: str, words: list[str]) -> Options | None:
                 if option is None:
                     if short == "-h":
                         return None
-                    raise _unknown(command, short, f"unknown shorthand flag: '{short[1]}' in {word}")
+                    raise _unknown(command, short, f"unknown shorthand flag: '{short[1]}' in {word}", ())
                 if option.kind == "bool":
                     if cluster.startswith("="):
                         _take(option, short, "=", cluster[1:], words, found)
@@ -170,11 +182,17 @@ def _hidden_spelling(name: str) -> str:
     return docker_names.HIDDEN_SPELLINGS.get(name, "")
 
 
-def _unknown(command: str, name: str, complaint: str) -> RdockError:
-    """The error for an option that rdock lacks: another one if Docker has it."""
+def _is_harmless(command: str, name: str) -> bool:
     from rdock.cli import docker_names
 
-    return docker_names.missing_option(command, name) or UsageError(complaint)
+    return docker_names.is_harmless(command, name)
+
+
+def _unknown(command: str, name: str, complaint: str, known: Iterable[str]) -> RdockError:
+    """The error for an option that rdock lacks: another one if Docker has it."""
+    from rdock.cli import docker_names, suggestions
+
+    return docker_names.missing_option(command, name) or UsageError(complaint, suggestions.sentence(name, known))
 
 
 def _take(
@@ -197,9 +215,11 @@ def _take(
         found[option.long] = [value]
 
 
-def _check_count(grammar: Grammar, command: str, arguments: list[str]) -> None:
-    count, least, most = len(arguments), grammar.least, grammar.most
-    if count >= least and (most < 0 or count <= most):
+def _check_count(grammar: Grammar, command: str, found: Options) -> None:
+    count, least, most = len(found.arguments), grammar.least, grammar.most
+    if found.knows("--latest") and found.flag("--latest"):
+        least -= 1  # it stands for a container
+    if count >= max(0, least) and (most < 0 or count <= most):
         return
     if least == most == 0:
         wants = "accepts no arguments"
@@ -257,7 +277,7 @@ def compile_text(text: str) -> Grammar:
     # Docker ends the line with the other program's words in ARG...; docopt knows them as any others.
     pattern = docopt.parse_pattern(_as_docopt(usage[-1] if len(usage) > 1 else " ".join(usage[0].split()[2:])), [])
     least, most = _count(pattern)
-    return Grammar(tuple(options), least, most, "ARG..." in text.split("\n")[0])
+    return Grammar(tuple(options), least, most, any(words in text.split("\n")[0] for words in _FOREIGN))
 
 
 def _without_aliases(text: str) -> str:
@@ -271,7 +291,8 @@ def _as_docopt(usage: str) -> str:
     """Docker writes `[A...]` where docopt has `[A]...`, and file|URL|- for one argument."""
     import re
 
-    words = re.sub(r"\[(\S+)\.\.\.\]", r"[\1]...", usage)
+    words = re.sub(r"\[(\S+)\.\.\.\]", r"[\1]...", usage).replace("[ps OPTIONS]", "[ARG]...")
+    words = words.replace("PRIVATE_PORT[/PROTO]", "PRIVATE_PORT")
     words = re.sub(r"[A-Za-z][\w]*(\|[\w-]+)+", "SOURCE", words)
     return re.sub(r"([A-Z]+)\[:TAG\|@DIGEST\]|([A-Z_]+)\[:[A-Z]+\]", lambda match: match[1] or match[2], words)
 

@@ -6,7 +6,7 @@ import errno
 import os
 
 from rdock import jsontext, launch
-from rdock.container import attach
+from rdock.container import failure
 from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure
 from rdock.linux import process, signals, sockets
 from rdock.runtime import rootless
@@ -37,20 +37,20 @@ def leave_the_caller(name: str, keep: set[int]) -> None:
 def send_failure(connection: sockets.socket, error: RdockError) -> None:
     """Tell the command what went wrong, if it is still there."""
     try:
-        connection.send(b"f" + jsontext.render(attach.describe_failure(error)).encode())
+        connection.send(b"f" + jsontext.render(failure.describe(error)).encode())
     except OSError:
         pass
 
 
-def explain_failure(failure: Failed, program: str) -> RdockError:
+def explain_failure(failed: Failed, program: str) -> RdockError:
     """The user's words for a step of the runtime that failed, with exit code 126 or 127 from its errno."""
-    if failure.step == "exec":
+    if failed.step == "exec":
         quoted = f'exec: "{program}"'
-        if failure.errno == errno.ENOENT and "/" not in program:
+        if failed.errno == errno.ENOENT and "/" not in program:
             return CommandNotFound(f"{quoted}: executable file not found in $PATH")
-        if failure.errno == errno.ENOENT:
+        if failed.errno == errno.ENOENT:
             return CommandNotFound(f"{quoted}: stat {program}: no such file or directory")
-        return CannotExecute(f"{quoted}: {os.strerror(failure.errno).lower()}")
-    why = f": {os.strerror(failure.errno).lower()}" if failure.errno else ""
-    path = f": {failure.path}" if failure.path and failure.path not in failure.step else ""
-    return SystemFailure(f"cannot start the container: {failure.step}{path}{why}")
+        return CannotExecute(f"{quoted}: {os.strerror(failed.errno).lower()}")
+    why = f": {os.strerror(failed.errno).lower()}" if failed.errno else ""
+    path = f": {failed.path}" if failed.path and failed.path not in failed.step else ""
+    return SystemFailure(f"cannot start the container: {failed.step}{path}{why}")

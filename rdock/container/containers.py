@@ -17,6 +17,10 @@ from rdock.state import record
 from rdock.state.record import Lock, is_locked
 from rdock.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 ID_LENGTH = 64
 
 
@@ -36,13 +40,17 @@ class State(Value):
     cgroup: str = ""
     """Directory of the container's control group; empty where none is delegated."""
     paused: bool = False
+    restarting: bool = False
+    """The last run has ended, and the monitor waits before the next."""
+    restart_count: int = 0
+    stopped_by_user: bool = False
+    """What ended or is to end it was asked for, so that no restart policy brings it back."""
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
     """Base of the private network's addresses; see network/subnet.py."""
-    restarting: bool = False
-    """Between two runs: the restart policy is about to start it again."""
-    restart_count: int = 0
+    keeper_pid: int = 0
+    keeper_start: int = 0
 
     @property
     def process(self) -> Identity:
@@ -53,21 +61,61 @@ class State(Value):
         return Identity(self.monitor_pid, self.monitor_start, self.boot)
 
     @property
+    def keeper(self) -> Identity:
+        """Who puts another monitor in the place of one that is killed."""
+        return Identity(self.keeper_pid, self.keeper_start, self.boot)
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether somebody sees to the container's end."""
+        return self.monitor.is_alive() or self.keeper.is_alive()
+
+    @property
     def status(self) -> str:
-        """Docker's word: created, running, paused, exited."""
-        if self.finished:
-            return "exited" if self.started_at else "created"
-        if self.monitor_pid == 0:
+        """Docker's word: created, running, paused, restarting, exited."""
+        ended = "exited" if self.started_at else "created"
+        if self.finished or not self.monitor_pid or not (self.process.is_alive() or self.is_attended):
+            return ended
+        if self.restarting:
+            return "restarting"
+        if not self.started_at:
             return "created"
-        if self.process.is_alive() or self.monitor.is_alive():
-            if not self.started_at:
-                return "created"
-            return "paused" if self.paused else "running"
-        return "exited" if self.started_at else "created"
+        return "paused" if self.paused else "running"
+
+    # What may be done to a container in this state. Docker's `Running` also holds while it is paused or between
+    # two runs.
 
     @property
     def is_running(self) -> bool:
+        return self.status in ("running", "paused", "restarting")
+
+    @property
+    def can_start(self) -> bool:
+        return self.status in ("created", "exited")
+
+    @property
+    def can_be_signalled(self) -> bool:
         return self.status in ("running", "paused")
+
+    @property
+    def can_exec(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def can_attach(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def can_pause(self) -> bool:
+        return self.status == "running"
+
+    @property
+    def can_unpause(self) -> bool:
+        return self.status == "paused"
+
+    @property
+    def can_be_removed(self) -> bool:
+        return not self.is_running
 
 
 class Container(Value):
@@ -109,15 +157,19 @@ class Container(Value):
     def state(self) -> State:
         """What the last monitor wrote; if that cannot be read, a state that says so and lets it be removed."""
         try:
-            path = os.path.join(self.directory, "state.json")
-            found = record.read(path)
-            state = record.from_json(State, found, path) if found else State()
+            state = self.recorded_state()
         except DataLoss as e:
             return State(finished=True, error=e.message)
-        if state.status == "exited" and not state.finished:
+        if not state.finished and state.status == "exited":
             # It was killed with its monitor, by hand or by a reboot; nobody saw how it ended.
             return state._replace(exit_code=137, error="the container's monitor was killed")
         return state
+
+    def recorded_state(self) -> State:
+        """What the last monitor wrote, as it is. Raises DataLoss."""
+        path = os.path.join(self.directory, "state.json")
+        found = record.read(path)
+        return record.from_json(State, found, path) if found else State()
 
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
@@ -186,6 +238,14 @@ def all_containers(damaged: list[DataLoss] | None = None) -> list[Container]:
             if damaged is not None:
                 damaged.append(e)
     return sorted(found, key=lambda container: container.created, reverse=True)
+
+
+def latest() -> Container:
+    """The container that was created last. Raises NoSuchContainer if there is none."""
+    found = all_containers()
+    if not found:
+        raise NoSuchContainer("latest")
+    return found[0]
 
 
 def lookup(reference: str) -> Container:
@@ -257,6 +317,31 @@ def take_name(name: str, container_id: str) -> None:
 def _is_being_made(link: str) -> bool:
     """Whether the create that took this name is still at work."""
     return is_locked(run_lock(os.readlink(link)).path)
+
+
+def rename(container: Container, name: str) -> Container:
+    """Give a container another name. Raises InvalidParameter and Conflict in Docker's words."""
+    if not name:
+        raise InvalidParameter("Neither old nor new names may be empty")
+    check_name(name)
+    if name == container.name:
+        raise InvalidParameter("Renaming a container with the same name as its current name")
+    take_name(name, container.id)  # first: killed now, it has two names for a while, and never none
+    try:
+        renamed = change(container.id, name=name)
+    except BaseException:
+        drop_name(name, container.id)
+        raise
+    drop_name(container.name, container.id)
+    return renamed
+
+
+def change(container_id: str, **fields: Any) -> Container:
+    """Write a container's record anew with other values in it. Raises NoSuchContainer, DataLoss."""
+    with _names_lock():  # of two changes at once the second is to know the first
+        changed = load(container_id)._replace(**fields)
+        save(changed, changed.directory)
+    return changed
 
 
 def drop_names(container_id: str) -> None:

@@ -126,9 +126,8 @@ def _config(container: Container) -> dict[str, Any]:
     values = record.to_json(config) | {"Image": config.image or container.image_name}
     if config.exposed_ports or container.host_config.port_bindings:
         # As in Docker, a port that is published is exposed.
-        values["ExposedPorts"] = {
-            key: {} for key in sorted({*config.exposed_ports, *container.host_config.port_bindings})
-        }
+        ports = {*config.exposed_ports, *container.host_config.port_bindings}
+        values["ExposedPorts"] = {port: {} for port in sorted(ports)}
     found = _in_shape(values, _CONFIG)
     if config.stop_timeout == 0:
         found["StopTimeout"] = 0

@@ -9,9 +9,10 @@ import os
 import time
 
 from rdock import paths
-from rdock.container import attach, containers, monitor, names, removal
+from rdock.container import attach, containers, control, events, held_signals, keeper, names, removal
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
+from rdock.container.monitor import Order
 from rdock.errors import Conflict, NoSuchContainer, NotRunning, system_failure
 from rdock.image import images
 from rdock.image.images import Image
@@ -47,7 +48,6 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
         os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
         lock = containers.run_lock(container_id)
         lock.acquire()
-        os.makedirs(paths.container_runtime(container_id), mode=0o700, exist_ok=True)
     except OSError as e:
         raise system_failure("cannot create the container", e) from e
     try:
@@ -71,11 +71,11 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
                 entry.placed = True
     except BaseException as e:
         containers.drop_name(name, container_id)
-        removal.remove_bundle(container_id)
         lock.remove()
         if isinstance(e, OSError):
             raise system_failure("cannot create the container", e) from e
         raise
+    events.note(container, "create")
     return Made(container, lock)
 
 
@@ -93,32 +93,66 @@ def _take_name(name: str, container_id: str) -> str:
             continue
 
 
+def claim(container: Container) -> Made | None:
+    """Take a container that exists, to start it; None if it runs already.
+
+    One that is being started or is coming to its end is awaited. Raises Conflict in Docker's words, and
+    NoSuchContainer if it is removed meanwhile.
+    """
+    os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
+    lock = containers.run_lock(container.id)
+    patience = _PATIENCE
+    while True:
+        state = container.state()
+        if state.status == "paused":
+            raise Conflict("cannot start a paused container, try unpause instead")
+        if not state.can_start:
+            return None
+        if lock.acquire(wait=False):
+            break
+        if state.monitor_pid and not state.is_attended and patience <= 0:
+            raise _in_use_elsewhere(container, "start")
+        patience -= _await_step(state)
+    try:
+        made = Made(containers.load(container.id), lock)
+        if made.container.state().can_start:
+            return made
+    except BaseException:
+        lock.remove()
+        raise
+    lock.remove()
+    return None
+
+
 def start(
     made: Made, console_size: tuple[int, int] | None = None, *, attached: bool = False
 ) -> tuple[sockets.socket, int]:
-    """Start a created container: the connection to its streams, and the pid of its monitor.
+    """Start a created container: the connection to its streams, and the pid of its keeper.
 
     With `attached` signals are held back from the moment on from which they are for the container; until
     then, as while an image is unpacked, they end the command.
 
-    The monitor is a child of this process; whoever stays reaps it. Returns when the container's
+    The keeper is a child of this process; whoever stays reaps it. Returns when the container's
     program runs. Raises what kept it from running; a container with `auto_remove` is gone then.
     """
     container = made.container
     try:
+        os.makedirs(container.bundle, mode=0o700, exist_ok=True)
         directories = images.root_directories(images.lookup(container.image))
         _make_sources(container)
-    except BaseException:
+    except BaseException as e:
         _give_up(made)
+        if isinstance(e, OSError):
+            raise system_failure("cannot start the container", e) from e
         raise
     ours, theirs = sockets.packet_pair()
-    order = monitor.Order(container, directories, theirs, made.lock, console_size)
+    order = Order(container, directories, theirs, made.lock, console_size)
     if attached:
-        attach.hold_signals_back()
+        held_signals.hold_back()
     pid = os.fork()
     if pid == 0:
         ours.close()
-        monitor.run(order)
+        keeper.run(order)
     theirs.close()
     made.lock.release()
     try:
@@ -149,8 +183,21 @@ def _give_up(made: Made) -> None:
 
 
 def kill(container: Container, number: int) -> None:
-    """Send a signal to process 1. Raises NotRunning."""
-    pidfd = _running(container).process.open()
+    """Send a signal to process 1. Raises NotRunning.
+
+    One that stops a container, by Docker's rule any if it has no stop signal of its own, keeps it from being
+    restarted, and is heard by one that is paused.
+    """
+    state = container.state()
+    if not state.is_running:
+        raise NotRunning(container.id)
+    own = container.config.stop_signal
+    stops = not own or number in (signals.SIGKILL, stop_signal(own))
+    if stops:
+        control.announce_stop(container)
+    if state.status == "restarting":
+        return
+    pidfd = state.process.open()
     if pidfd is None:
         raise NotRunning(container.id)
     try:
@@ -159,40 +206,51 @@ def kill(container: Container, number: int) -> None:
         raise NotRunning(container.id) from None
     finally:
         os.close(pidfd)
+    events.note(container, "kill", signal=str(number))
+    if stops:
+        control.go_on_if_paused(container, state)
 
 
-def _running(container: Container) -> State:
-    state = container.state()
-    if not state.is_running:
-        raise NotRunning(container.id)
-    return state
-
-
-def stop(container: Container, seconds: int | None = None, number: int | None = None) -> bool:
+def stop(container: Container, seconds: int | None = None, number: int | None = None, *, keep: bool = False) -> bool:
     """Ask process 1 to end, and kill it after a grace of `seconds` (-1: never); False if it did not run.
 
-    Returns when the monitor has recorded the end.
+    Returns when the monitor has recorded the end. `keep`: see control.announce_stop.
     """
     state = container.state()
     if not state.is_running:
         return False
+    control.announce_stop(container, keep=keep)
     pidfd = state.process.open()
     if pidfd is None:
-        await_monitor(container)  # it has just ended
+        await_monitor(container)  # it has just ended, or is between two runs
         return True
     if seconds is None:
         seconds = STOP_SECONDS if container.config.stop_timeout is None else container.config.stop_timeout
+    number = number or stop_signal(container.config.stop_signal)
     try:
-        signals.pidfd_send_signal(pidfd, number or stop_signal(container.config.stop_signal))
+        signals.pidfd_send_signal(pidfd, number)
+        events.note(container, "kill", signal=str(number))
+        control.go_on_if_paused(container, state)
         if not process.wait_exit(pidfd, None if seconds < 0 else seconds):
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+            events.note(container, "kill", signal=str(signals.SIGKILL))
             process.wait_exit(pidfd)
     except ProcessLookupError:
         pass
     finally:
         os.close(pidfd)
     await_monitor(container)
+    events.note(container, "stop")
     return True
+
+
+def restart(container: Container, seconds: int | None = None, number: int | None = None) -> None:
+    """Stop a container if it runs, and start it. Raises what stop and start raise."""
+    stop(container, seconds, number, keep=True)
+    made = claim(container)
+    if made is not None:
+        start(made)
+    events.note(container, "restart")
 
 
 def await_monitor(container: Container) -> None:
@@ -206,12 +264,17 @@ def await_monitor(container: Container) -> None:
 def wait(container: Container) -> int:
     """Wait until the container has ended, at once if it does not run; its exit code."""
     state = container.state()
-    if state.is_running:
+    while state.is_running:
         # Its monitor says it, since a container with `auto_remove` leaves no record.
         code = attach.await_end(container.bundle)
-        await_monitor(container)
         if code is not None:
+            await_monitor(container)
             return code
+        state = container.state()
+        if state.is_running and state.is_attended:
+            _await_step(state)  # another monitor is about to take the place of one that was killed
+            continue
+        await_monitor(container)
         removal.finish_abandoned(container.id)
         if not os.path.isdir(container.directory):
             raise NoSuchContainer(container.id)
@@ -232,18 +295,15 @@ def remove(container: Container, *, force: bool = False) -> None:
             state = container.state()
             if state.is_running:
                 if not force:
-                    raise Conflict(
-                        f'cannot remove container "{container.name}": container is {state.status}: '
-                        "stop the container before removing or force remove"
-                    )
+                    what = "stop the container before removing or force remove"
+                    if state.status == "paused":
+                        what = "it must be unpaused first"
+                    raise Conflict(f'cannot remove container "{container.name}": container is {state.status}: {what}')
                 stop(container, 0, signals.SIGKILL)
             elif lock.acquire(wait=False):
                 break
-            elif state.monitor_pid and not state.monitor.is_alive() and patience <= 0:
-                raise Conflict(
-                    f"cannot remove container {container.name}: it is in use by another machine, or in another "
-                    "pid namespace, that shares this store"
-                )
+            elif state.monitor_pid and not state.is_attended and patience <= 0:
+                raise _in_use_elsewhere(container, "remove")
             else:
                 patience -= _await_step(state)
         else:
@@ -255,6 +315,13 @@ def remove(container: Container, *, force: bool = False) -> None:
         removal.remove_bundle(container.id)
     finally:
         lock.remove()
+
+
+def _in_use_elsewhere(container: Container, action: str) -> Conflict:
+    return Conflict(
+        f"cannot {action} container {container.name}: it is in use by another machine, or in another "
+        "pid namespace, that shares this store"
+    )
 
 
 def _await_step(state: State) -> float:

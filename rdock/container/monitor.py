@@ -1,40 +1,45 @@
 """The monitor: the process that outlives the command, one for each running container.
 
-It makes the container's root and namespaces, starts process 1, carries its streams, waits for its end
-and records it, and takes away what is left. Forked by the command that starts the container, in its
-namespaces (the holder's) and with its imports; it holds the container's run lock until it ends.
+It makes the container's namespaces, starts process 1, carries its streams, waits for its end and records
+it, starts it again if its restart policy says so, and takes away what is left. Forked by the keeper
+(keeper.py), which is forked by the command that starts the container, in the holder's namespaces and with
+that command's imports; both hold the container's run lock until the end.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from rdock import jsontext, launch
-from rdock.container import background, filters, removal, spec, stdio, users
+from rdock.container import background, containers, events, exec, freezer, logs, removal, run, session, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
-from rdock.errors import RdockError, SystemFailure, system_failure
-from rdock.linux import cgroup, idmap, namespaces, process, sockets
+from rdock.container.run import Heritage, Run
+from rdock.errors import Conflict, DataLoss, InvalidParameter, RdockError, SystemFailure, system_failure
 from rdock.linux import mount as m
-from rdock.linux.inroot import O_PATH
-from rdock.network import endpoint, sandbox, subnet, uplink
-from rdock.network.uplink import Uplink
-from rdock.runtime import engines
+from rdock.linux import namespaces, process, sockets
 from rdock.runtime.channel import Failed
-from rdock.runtime.engines import Engine
-from rdock.runtime.parent import Created
-from rdock.state import record, timestamp
+from rdock.state import timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import Any
+
+# Seconds before a container is started again: doubled each time, up to the most, until a run has lasted.
+_FIRST_DELAY = 0.1
+_MOST_DELAY = 60.0
+_LASTED = 10.0
+_FAILURES = (RdockError, Failed, OSError, EOFError)
+# Nobody knows how process 1 ended.
+_UNKNOWN = 255
 
 
 class Order(Value):
-    """What the command asks of the monitor it forks."""
+    """What the command asks of the keeper it forks."""
 
     container: Container
     layers: list[str]
@@ -45,140 +50,46 @@ class Order(Value):
     console_size: tuple[int, int] | None
 
 
-def run(order: Order) -> NoReturn:
-    """The monitor's life, from fork to exit."""
-    status = 1
-    try:
-        background.leave_the_caller("rdock-monitor", {order.connection.fileno(), order.lock.fd})
-        _Monitor(order).run()
-        status = 0
-    except BaseException as e:
-        launch.debug(f"monitor: {type(e).__name__}: {e}")
-        background.send_failure(order.connection, SystemFailure(f"the monitor failed: {type(e).__name__}: {e}"))
-    finally:
-        os._exit(status)
+class Monitor:
+    """One container's monitor. `prepare` is the keeper's; then comes `work` or `resume`, in a process of its own."""
 
-
-class _Monitor:
     def __init__(self, order: Order) -> None:
         self.container = order.container
         self.order = order
-        self.engine: Engine = engines.choose(self.container.host_config.runtime)
-        self.uplink: Uplink | None = None
-        self.bindings: endpoint.Bindings = {}
-        self.let_go = False
-        self.subnet = subnet.choose()
-        self.group: cgroup.Cgroup | None = None
-        self.pid = 0
-        self.created: Created | None = None
-        self.state = State()
-
-    def run(self) -> None:
-        log = LogWriter(self.container.log_path)
-        kept = not self.container.host_config.auto_remove
-        server = stdio.Server(
-            log=log,
+        self.run = Run(self.container)
+        self.keeper_pid = self.keeper_start = 0
+        self.state = _fresh(self.container)
+        self.started_before = self.state.started_at
+        self.server = stdio.Server(
             on_signal=self._kill,
-            listener=self._listen(),
-            kept=kept,
+            on_request=self._obey,
+            kept=not self.container.host_config.auto_remove,
             stdin_once=self.container.config.stdin_once,
         )
-        try:
-            self._start(server)
-        except (RdockError, Failed, OSError, EOFError) as e:
-            error = self._explain(e)
-            self._abandon()
-            self._record_failure(error)
-            self._disconnect(wait=True)
-            if self.container.host_config.auto_remove:
-                removal.remove_files(self.container)
-            self._clean_up()
-            self.order.lock.remove()
-            background.send_failure(self.order.connection, error)
-            return
-        server.add_client(self.order.connection)
-        server.broadcast(b"s")
-        ended = os.pidfd_open(self.pid)
-        server.run(ended)
-        code = launch.wait(self.pid)
-        log.close()
-        self.engine.delete(self.container.id, self.container.bundle)
-        finished = self.state._replace(
-            pid=0, pid_start=0, ports={}, finished_at=timestamp.now(), exit_code=code, finished=True
-        )
-        if not self.container.host_config.auto_remove:
-            self.container.write_end(finished)
-        # Those who wait hear of the end when the container's ports and name are free and it is listed no
-        # more; deleting its files, and its network, takes as long as it takes.
-        self._disconnect(wait=bool(self.bindings))
-        withdrawn = self._withdraw(finished) if self.container.host_config.auto_remove else ""
-        server.announce(b"x", {"code": code})
-        self._clean_up()
-        staging.delete(withdrawn)
-        self.order.lock.remove()  # a slow reader keeps nothing but this process
-        self._disconnect(wait=True)
-        server.finish()
+        self.keeper: sockets.socket | None = None
+        self.stops = False
+        """Someone is at it: the end that comes is not to be followed by another start."""
+        self.is_kept = False
+        """It stays after this end, though it is one that goes with its process."""
 
-    def _listen(self) -> sockets.socket:
-        listener = sockets.listen(self.container.bundle, "attach.sock")
-        listener.setblocking(False)
-        return listener
-
-    # -- the start, in order -------------------------------------------------------------------
-
-    def _start(self, server: stdio.Server) -> None:
-        container = self.container
-        host = container.host_config
-        self.group = cgroup.make(f"rdock-{container.id}")
-        own = os.getpid()
-        path = self.group.path if self.group else ""
-        self._record(State(monitor_pid=own, monitor_start=process.start_time(own), cgroup=path))
-        files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname, self.subnet)
-        self._mount_root()
-        root = os.open(container.root, O_PATH | os.O_DIRECTORY)
+    def prepare(self) -> bool:
+        """Make what outlives a monitor: the socket, the mounts. False if that failed, which was told and recorded."""
+        self.keeper_pid = os.getpid()
+        self.keeper_start = process.start_time(self.keeper_pid)
         try:
-            user = users.resolve(root, container.config.user)
-        finally:
-            os.close(root)
-        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
-        users.check_mapped(user, uids, gids)
-        bundle = spec.build(
-            container,
-            user=user,
-            files=files,
-            uids=uids,
-            gids=gids,
-            cgroup_path=self.group.path if self.group else "",
-            console_size=self.order.console_size,
-        )
-        program = filters.program(bundle["linux"].get("seccomp"))
-        filters.save(container.directory, program)
-        record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
-        pipes = stdio.Pipes(container.config.tty, container.config.open_stdin)
-        try:
-            created = self.engine.create(
-                container.id,
-                container.bundle,
-                bundle,
-                pipes.theirs,
-                program=program,
-                join_cgroup=self.group.add if self.group else lambda pid: None,
-                meanwhile=self._connect,
-            )
-        finally:
-            pipes.close_theirs()
-        self.created, self.pid = created, created.pid
-        # Recorded before the program runs: whoever finds it running must also find this.
-        state = self.state._replace(
-            pid=self.pid, pid_start=process.start_time(self.pid), ports=self.bindings,
-            subnet=self.subnet.base if self.uplink else "",
-        )  # fmt: skip
-        self._record(state._replace(started_at=timestamp.now()))
-        self.engine.start(created)
-        if container.config.tty:
-            server.use_terminal(created.terminal)
-        else:
-            server.use_pipes(*pipes.ours)
+            self.server.listener = sockets.listen(self.container.bundle, "attach.sock")
+            self.server.listener.setblocking(False)
+            self.server.log = self.log = self._open_log()
+            self._mount_root()
+        except (RdockError, OSError) as e:
+            self._fail(e)
+            return False
+        return True
+
+    def _open_log(self) -> LogWriter:
+        config = self.container.config
+        how = self.container.host_config.log_config
+        return LogWriter(self.container.log_path, how, logs.attributes(how, config.labels, config.env))
 
     def _mount_root(self) -> None:
         container = self.container
@@ -192,35 +103,246 @@ class _Monitor:
         os.makedirs(container.root, mode=0o700, exist_ok=True)
         ready(container.root)
 
-    def _connect(self, fds: dict[str, int]) -> None:
-        """Give the new network namespace its way out and its published ports."""
-        host = self.container.host_config
-        wanted = endpoint.from_bindings(host.port_bindings)
-        if host.network_mode != "slirp4netns":
+    def work(self, keeper: sockets.socket) -> None:
+        """Start the container and see to it until its end."""
+        self.keeper = keeper
+        try:
+            self._start(self.order.console_size)
+        except _FAILURES as e:
+            self._fail(e)
             return
-        self.uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
-        uplink.await_ready(self.uplink)
-        if wanted:
-            self.bindings = uplink.publish(self.uplink, wanted)
+        self.server.add_client(self.order.connection)
+        self.server.broadcast(b"s")
+        self._attend(os.pidfd_open(self.run.pid))
+
+    def resume(self, keeper: sockets.socket, heritage: Heritage | None) -> None:
+        """Go on where a monitor that was killed has left."""
+        self.keeper = keeper
+        self.state = self.container.recorded_state()
+        self.stops = self.state.stopped_by_user
+        self.run.inherit(heritage, self.state.cgroup, self.state.ports)
+        if self.state.finished:
+            self._take_away(self.state.exit_code)
+            return
+        self._record(self.state)
+        if heritage is None:
+            self._attend(-1)
+            return
+        self.run.serve(self.server)
+        pidfd = self.state.process.open()
+        self._attend(-1 if pidfd is None else pidfd)
+
+    # -- run after run -------------------------------------------------------------------------
+
+    def _start(self, console_size: tuple[int, int] | None) -> None:
+        """Begin a run. Raises one of _FAILURES."""
+        self.started_before = self.state.started_at
+        self.run.make_group()
+        self._record(self.state._replace(started_at="", cgroup=self.run.group_path))
+        self.run.create(console_size)
+        # Recorded before the program runs: whoever finds it running must also find this.
+        pid = self.run.pid
+        begun = self.state._replace(
+            pid=pid, pid_start=process.start_time(pid), ports=self.run.bindings, subnet=self.run.network_base,
+            started_at=timestamp.now(), restarting=False,
+        )  # fmt: skip
+        self._record(begun)
+        heritage = self.run.heritage()
+        self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), heritage.fds)
+        self.run.start()
+        self.run.serve(self.server)
+        events.note(self.container, "start")
+
+    def _tell_keeper(self, packet: bytes, fds: list[int] | tuple[()] = ()) -> None:
+        if self.keeper is None:
+            return  # this is the keeper
+        try:
+            sockets.send_fds(self.keeper, packet, fds)
+        except OSError:
+            pass  # the keeper was killed; then this container has no second chance
+
+    def _attend(self, ended: int) -> None:
+        """See to the present run and to those that follow by the restart policy; -1: it is over already."""
+        delay = _FIRST_DELAY
+        while True:
+            began = time.monotonic()
+            code = self._await_end(ended) if self.run.pid else self.state.exit_code
+            if time.monotonic() - began > _LASTED:
+                delay = _FIRST_DELAY
+            if not self._shall_restart(code) or not self._await_restart(code, delay):
+                break
+            delay = min(2 * delay, _MOST_DELAY)
+            self.state = self.state._replace(restart_count=self.state.restart_count + 1)
+            try:
+                self.run = Run(self.container)
+                self._start(None)
+            except _FAILURES as e:
+                self._fail(e)
+                return
+            ended = os.pidfd_open(self.run.pid)
+        self._finish(code)
+
+    def _await_end(self, ended: int) -> int:
+        """Carry the streams until process 1 has ended: its exit code."""
+        if ended >= 0:
+            self.server.run(ended)
+            os.close(ended)
+        code = self._exit_code()
+        self.log.flush()
+        now = timestamp.now()
+        self.state = self.state._replace(
+            pid=0, pid_start=0, ports={}, paused=False, finished_at=now, exit_code=code
+        )  # fmt: skip
+        seconds = (timestamp.to_ns(now) - timestamp.to_ns(self.state.started_at)) // 1_000_000_000
+        events.note(self.container, "die", exitCode=str(code), execDuration=str(seconds))
+        return code
+
+    def _exit_code(self) -> int:
+        """It stays with the kernel until it is on record: should this process be killed now, the keeper gets it."""
+        try:
+            found = os.waitid(os.P_PID, self.run.pid, os.WEXITED | os.WNOWAIT)
+            assert found is not None
+            return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
+        except ChildProcessError:
+            pass
+        assert self.keeper is not None
+        try:
+            packet = self.keeper.recv(64)
+            return int(packet[1:]) if packet[:1] == b"c" else _UNKNOWN
+        except OSError:
+            return _UNKNOWN  # the keeper was killed too, after the monitor whose place this one takes
+
+    def _shall_restart(self, code: int) -> bool:
+        """What the restart policy says, as it is now: it can be changed while the container runs."""
+        if self.stops:
+            return False
+        try:
+            policy = containers.load(self.container.id).host_config.restart_policy
+        except RdockError:
+            return False
+        name, most = policy.get("Name"), int(policy.get("MaximumRetryCount") or 0)
+        if name == "on-failure":
+            return code != 0 and (most == 0 or self.state.restart_count < most)
+        return name in ("always", "unless-stopped")
+
+    def _await_restart(self, code: int, seconds: float) -> bool:
+        """Wait between two runs; False if the container was stopped meanwhile."""
+        if self.run.pid:
+            self._record(self.state._replace(restarting=True))
+            self._release_run()
+            self.server.close_streams()
+            self.server.dismiss_attached(b"x", {"code": code})
+            self.run.disconnect(wait=True)
+            self.run.end_group()
+        return not self.server.rest(seconds)
+
+    def _release_run(self) -> None:
+        """Let go of process 1, after its end is on record."""
+        self.run.release()
+        self._tell_keeper(b"e")
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _obey(self, connection: sockets.socket, request: dict[str, Any]) -> dict[str, Any] | None:
+        """Do what a command asks for. Raises RdockError; ValueError and its like for nonsense."""
+        match request.pop("do"):
+            case "exec":
+                self._exec(connection, exec.Request.from_json(request))
+                return None
+            case "pause":
+                self._pause()
+            case "unpause":
+                self._unpause()
+            case "stop":
+                self._note_stop(keep=bool(request.get("keep")))
+            case what:
+                raise InvalidParameter(f"the container's monitor does not know how to {what}")
+        return {}
+
+    def _exec(self, connection: sockets.socket, request: exec.Request) -> None:
+        exec.check(self.container, self.state)
+        pid = os.fork()
+        if pid == 0:
+            session.run(self.container, self.state, request, connection)
+        self.server.watch(os.pidfd_open(pid), lambda: run.reap(pid))
+
+    def _pause(self) -> None:
+        if self.state.paused:
+            raise Conflict(f"container {self.container.id} is already paused")
+        if not self.state.can_pause:
+            raise Conflict(f"container {self.container.id} is not running")
+        freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
+        self._record(self.state._replace(paused=True))
+        events.note(self.container, "pause")
+
+    def _unpause(self) -> None:
+        if not self.state.paused:
+            raise Conflict(f"container {self.container.id} is not paused")
+        freezer.thaw(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
+        self._record(self.state._replace(paused=False))
+        events.note(self.container, "unpause")
+
+    def _note_stop(self, *, keep: bool) -> None:
+        self.stops, self.is_kept = True, self.is_kept or keep
+        self._record(self.state._replace(stopped_by_user=True))
+        self.server.interrupt()
+
+    def _kill(self, number: int) -> None:
+        if self.run.pid:
+            try:
+                os.kill(self.run.pid, number)
+            except ProcessLookupError:
+                pass
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def _abandon(self) -> None:
-        """End a process 1 that was created and not started."""
-        if self.created is None:
-            return
-        self.created.channel.close()
-        self.engine.delete(self.container.id, self.container.bundle)
-        try:
-            launch.wait(self.pid)
-        except ChildProcessError:
-            pass  # its failure was told, and it is reaped
+    def _finish(self, code: int) -> None:
+        """Record the end."""
+        self.state = self.state._replace(finished=True, restarting=False)
+        if self._goes():
+            self.container.write_state(self.state, durable=False)  # for a successor, should one come to it
+        else:
+            self.container.write_end(self.state)
+        if self.run.pid:
+            self._release_run()
+        self._take_away(code)
 
-    def _kill(self, number: int) -> None:
-        try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
+    def _goes(self) -> bool:
+        """Whether the container goes with its process."""
+        return self.container.host_config.auto_remove and not self.is_kept
+
+    def _take_away(self, code: int) -> None:
+        """The rest of the end: tell of it, and leave nothing."""
+        self.log.close()
+        # Those who wait hear of the end when the container's ports and name are free and it is listed no
+        # more; deleting its files, and its network, takes as long as it takes.
+        self.run.disconnect(wait=bool(self.run.bindings))
+        withdrawn = self._withdraw() if self._goes() else ""
+        self.server.announce(b"x", {"code": code})
+        self._clean_up()
+        staging.delete(withdrawn)
+        self.order.lock.remove()  # a slow reader keeps nothing but this process
+        self.run.disconnect(wait=True)
+        self.server.finish()
+
+    def _fail(self, failure: Exception) -> None:
+        """Bring a start that failed to its end, and tell of it."""
+        error = self._explain(failure)
+        self.run.abandon()
+        code = error.exit_code if error.exit_code in (126, 127) else 128
+        ended = self.state._replace(
+            pid=0, pid_start=0, ports={}, finished=True, restarting=False, exit_code=code, error=error.message,
+            started_at=self.started_before,
+        )  # fmt: skip
+        self.container.write_end(ended)
+        self._tell_keeper(b"e")  # or slirp4netns is kept alive by its copies
+        self.run.disconnect(wait=True)
+        if self._goes():
+            removal.remove_files(self.container)
+        self._clean_up()
+        self.order.lock.remove()
+        background.send_failure(self.order.connection, error)
+        self.server.announce(b"x", {"code": code})
 
     def _explain(self, error: Exception) -> RdockError:
         if isinstance(error, RdockError):
@@ -233,34 +355,34 @@ class _Monitor:
         return SystemFailure(f"cannot start the container: {error}")
 
     def _record(self, state: State) -> None:
-        self.state = state._replace(boot=process.boot_id())
+        own = os.getpid()
+        self.state = state._replace(
+            monitor_pid=own, monitor_start=process.start_time(own), keeper_pid=self.keeper_pid,
+            keeper_start=self.keeper_start, boot=process.boot_id(), finished=False, error="",
+        )  # fmt: skip
         self.container.write_state(self.state, durable=False)
 
-    def _record_failure(self, error: RdockError) -> None:
-        code = error.exit_code if error.exit_code in (126, 127) else 128
-        self.container.write_end(State(finished=True, exit_code=code, error=error.message))
-
-    def _withdraw(self, finished: State) -> str:
+    def _withdraw(self) -> str:
         try:
             return removal.withdraw(self.container)
         except RdockError as e:
             launch.debug(e.message)
-            self.container.write_end(finished)
+            self.container.write_end(self.state)
             return ""
 
-    def _disconnect(self, *, wait: bool) -> None:
-        if self.uplink is not None and not self.let_go:
-            self.let_go = True
-            uplink.let_go(self.uplink)
-        if self.uplink is not None and wait:
-            uplink.reap(self.uplink)
-            self.uplink = None
-
     def _clean_up(self) -> None:
-        if self.group is not None:
-            self.group.end()
+        self.run.end_group()
         try:
             m.umount(self.container.root, m.MNT_DETACH)
         except OSError:
             pass  # the start failed before it was mounted
         removal.remove_bundle(self.container.id)
+
+
+def _fresh(container: Container) -> State:
+    """What a new start keeps of the state that earlier ones have left."""
+    try:
+        before = container.recorded_state()
+    except DataLoss:
+        return State()
+    return State(started_at=before.started_at, finished_at=before.finished_at)

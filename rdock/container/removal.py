@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import containers, filters
+from rdock.container import containers, events, filters
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import cgroup, process, signals
@@ -26,8 +26,13 @@ def remove_files(container: Container) -> None:
 
 def withdraw(container: Container) -> str:
     """Let a container that does not run disappear; its files, for staging.delete."""
+    try:
+        container = containers.load(container.id)  # it may have been renamed since it was read
+    except RdockError:
+        pass
     name = staging.withdraw(container.directory)
     containers.drop_name(container.name, container.id)
+    events.note(container, "destroy")
     return name
 
 

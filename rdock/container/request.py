@@ -190,3 +190,14 @@ def check_target(target: str, what: str) -> str:
         inside = path[:5].rstrip("/")
         raise InvalidParameter(f"invalid {what}: '{target}': cannot be mounted because it is inside {inside}")
     return path
+
+
+def parse_restart_policy(text: str) -> dict[str, object]:
+    """`--restart` → HostConfig.RestartPolicy. Raises InvalidParameter in Docker's words."""
+    name, colon, count = text.partition(":")
+    if colon and (name != "on-failure" or not count.isdecimal()):
+        what = "maximum retry count must be an integer" if name == "on-failure" else "invalid restart policy format"
+        raise InvalidParameter(f"invalid restart policy format: {what}")
+    if name not in ("", "no", "always", "unless-stopped", "on-failure"):
+        raise InvalidParameter(f"invalid restart policy: unknown policy '{name}'")
+    return {"Name": name or "no", "MaximumRetryCount": int(count or 0)}

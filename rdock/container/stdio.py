@@ -1,18 +1,8 @@
-"""A container's standard streams between its monitor and those who are attached.
+"""The monitor's half of a container's standard streams: output to the log and to clients, input from them.
 
-Both ends speak packets over a SOCK_SEQPACKET unix socket, whose bounds the kernel keeps: one letter
-for the kind, then the payload.
-
-    to the client    o, e   output and error output        to the monitor   i   input
-                     s      started                                         c   end of input
-                     f      failed, JSON                                    w   window size, JSON
-                     x      exited, JSON; the last one                      k   signal number
-                                                                            n   no output, please
-                                                                            p   o or e leads nowhere
-
-`Server` is the monitor's half: it never blocks on a client. One that does not read stops the output
-of the container once a mebibyte waits for it, as with Docker; one that is gone is forgotten. The
-client's half is in attach.py.
+It never blocks on a client (the packets: packets.py). One that does not read stops the output of the
+container once a mebibyte waits for it, as with Docker; one that is gone is forgotten. Input goes by
+credit, so that a program that does not read holds up nothing but input.
 """
 
 from __future__ import annotations
@@ -21,18 +11,23 @@ import errno
 import fcntl
 import os
 import select
+import time
 from collections import deque
 
 from rdock import jsontext
+from rdock.container import failure
 from rdock.container.logs import LogWriter
+from rdock.container.packets import CREDIT, PACKET, Client
+from rdock.errors import RdockError
 from rdock.linux import sockets, tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, TypeAlias
 
-PACKET = 32768
+    Request: TypeAlias = "Callable[[sockets.socket, dict[str, Any]], dict[str, Any] | None]"
+
 _WAITING_LIMIT = 1 << 20
 _NOTHING_THERE = (errno.EAGAIN, errno.EINTR)
 # More than a pseudo-terminal holds, which is 8 KiB in its buffers and 4 KiB in its line discipline.
@@ -42,31 +37,8 @@ _LAST_SIGNAL = 64
 _MOST_LAST_WORDS = 1024
 # How long nobody is let in after that has failed, unless something else happens first.
 _REST_MILLISECONDS = 1000
-
-
-class Client:
-    """One who is attached."""
-
-    def __init__(self, connection: sockets.socket) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self.waiting: deque[bytes] = deque()
-        self.size = 0
-        self.wants_output = True
-
-    def send(self, packet: bytes) -> None:
-        self.waiting.append(packet)
-        self.size += len(packet)
-        self.flush()
-
-    def flush(self) -> None:
-        """Send as much as goes. Raises OSError when the client is gone."""
-        while self.waiting:
-            try:
-                self.connection.send(self.waiting[0])
-            except BlockingIOError:
-                return
-            self.size -= len(self.waiting.popleft())
+# Twice what the kernel takes as a program's arguments and environment, in bytes.
+_LONGEST_REQUEST = 16 << 20
 
 
 class Server:
@@ -75,35 +47,54 @@ class Server:
     def __init__(
         self,
         *,
-        log: LogWriter | None,
         on_signal: Callable[[int], None],
+        log: LogWriter | None = None,
         listener: sockets.socket | None = None,
+        on_request: Request | None = None,
         kept: bool = True,
         stdin_once: bool = False,
     ) -> None:
         """`kept`: output is of use though nobody is attached, since there is a log that outlives the container.
 
-        `stdin_once`: input ends when the first client is gone, as in Docker's Config.
+        `stdin_once`: input ends when the first client is gone, as in Docker's Config. `on_request` answers a
+        request or raises an RdockError; None means that the connection has gone to another process.
         """
         self._stdin_once = stdin_once
-        self._log = log
+        self._on_request = on_request
+        self.log = log
         self._kept = kept
         self._on_signal = on_signal
-        self._listener = listener
+        self.listener = listener
         self._clients: dict[int, Client] = {}
         self._outputs: dict[int, str] = {}
         self._terminal = -1
         self._stdin = -1
-        self._input: deque[bytes] = deque()
+        self._input: deque[tuple[Client, bytes]] = deque()
         self._input_ends = False
-        self._first: int | None = None
+        self._first: Client | None = None
+        self._had_first = False
         self._rests = False
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._interrupted = False
 
     def add_client(self, connection: sockets.socket) -> None:
-        fd = connection.fileno()
-        self._clients[fd] = Client(connection)
-        if self._first is None:
-            self._first = fd
+        """Serve one who is attached from the start, and is told so by the caller."""
+        client = Client(connection)
+        self._clients[connection.fileno()] = client
+        self._attach(client)
+
+    def _attach(self, client: Client) -> None:
+        client.is_attached = True
+        if not self._had_first:
+            self._first, self._had_first = client, True
+
+    def watch(self, fd: int, action: Callable[[], None]) -> None:
+        """Do something, once, when a descriptor becomes readable, which is closed then."""
+        self._watched[fd] = action
+
+    def interrupt(self) -> None:
+        """End `rest` before its time."""
+        self._interrupted = True
 
     def use_pipes(self, stdin: int, stdout: int, stderr: int) -> None:
         """The monitor's ends of the pipes; -1 where there is none."""
@@ -123,30 +114,60 @@ class Server:
 
         Others in the container may have the pipes too, and go on writing: that is not waited for.
         """
-        while True:
-            events = self._poll(ended)
-            for fd, event in events:
-                # A terminal's master is both.
-                if fd in self._outputs and event & ~select.POLLOUT:
-                    self._read_output(fd)
-                if fd == self._stdin and event & (select.POLLOUT | select.POLLERR | select.POLLHUP):
-                    self._write_input()
-                if self._listener and fd == self._listener.fileno():
-                    self._accept()
-                elif fd in self._clients:
-                    self._serve(fd, event)
-            if any(fd == ended for fd, _ in events):
-                break
+        while not self._turn(ended, None):
+            pass
         for fd in list(self._outputs):
             left = _capacity(fd)
             while left > 0 and fd in self._outputs and (taken := self._read_output(fd)):
                 left -= taken
 
+    def rest(self, seconds: float) -> bool:
+        """Serve clients while nothing runs, for so long; True if that was interrupted."""
+        until = time.monotonic() + seconds
+        while not self._interrupted and (left := until - time.monotonic()) > 0:
+            self._turn(-1, left)
+        return self._interrupted
+
+    def close_streams(self) -> None:
+        """Let go of the pipes or the terminal of a program that has ended."""
+        for fd in {self._stdin, *self._outputs, self._terminal} - {-1}:
+            os.close(fd)
+        self._outputs, self._stdin, self._terminal = {}, -1, -1
+        self._forget_input()
+        self._input_ends = False
+
+    def _turn(self, ended: int, seconds: float | None) -> bool:
+        """Wait for something and see to it; whether `ended` was among it."""
+        events = self._poll(ended, seconds)
+        for fd, event in events:
+            # A terminal's master is both.
+            if fd in self._outputs and event & ~select.POLLOUT:
+                self._read_output(fd)
+            if fd == self._stdin and event & (select.POLLOUT | select.POLLERR | select.POLLHUP):
+                self._write_input()
+            if self.listener and fd == self.listener.fileno():
+                self._accept()
+            elif fd in self._clients:
+                self._serve(fd, event)
+            elif fd in self._watched:
+                self._watched.pop(fd)()
+                os.close(fd)
+        return any(fd == ended for fd, _ in events)
+
     def announce(self, kind: bytes, message: dict[str, Any]) -> None:
         """Send all, also those who have just come, the last packet, as far as they take it now."""
-        while self._listener and self._accept():
+        while self.listener and self._accept():
             pass
         self.broadcast(kind + jsontext.render(message).encode())
+
+    def dismiss_attached(self, kind: bytes, message: dict[str, Any]) -> None:
+        """Send those who are attached their last packet, while others go on waiting for another end."""
+        packet = kind + jsontext.render(message).encode()
+        for fd, client in list(self._clients.items()):
+            if client.is_attached:
+                client.is_attached, client.is_leaving = False, True
+                self._send(fd, packet)
+                self._flush(fd)
 
     def finish(self) -> None:
         """Wait until everybody has taken what waits for them, however slow, or is gone."""
@@ -165,35 +186,40 @@ class Server:
     def broadcast(self, packet: bytes) -> None:
         is_output = packet[:1] in (b"o", b"e")
         for fd, client in list(self._clients.items()):
-            if is_output and not client.wants_output:
-                continue
-            try:
-                client.send(packet)
-            except OSError:
-                self._drop(fd)
+            if client.is_attached or not (is_output or client.is_leaving):
+                self._send(fd, packet)
+
+    def _send(self, fd: int, packet: bytes) -> None:
+        try:
+            self._clients[fd].send(packet)
+        except OSError:
+            self._drop(fd)
 
     # -- one event each ------------------------------------------------------------------------
 
-    def _poll(self, ended: int) -> list[tuple[int, int]]:
+    def _poll(self, ended: int, seconds: float | None) -> list[tuple[int, int]]:
         poll = select.poll()
-        poll.register(ended, select.POLLIN)
+        for fd in (ended, *self._watched):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         crowded = any(client.size > _WAITING_LIMIT for client in self._clients.values())
         masks: dict[int, int] = {}
         if not crowded:
             masks = dict.fromkeys(self._outputs, select.POLLIN)
         if self._input or self._input_ends:
             masks[self._stdin] = masks.get(self._stdin, 0) | select.POLLOUT
-        if self._listener and not self._rests:
-            masks[self._listener.fileno()] = select.POLLIN
+        if self.listener and not self._rests:
+            masks[self.listener.fileno()] = select.POLLIN
         for fd, client in self._clients.items():
-            # Whoever sends faster than the container reads has to wait.
-            masks[fd] = (select.POLLIN if len(self._input) < 32 else 0) | (select.POLLOUT if client.waiting else 0)
+            masks[fd] = select.POLLIN | (select.POLLOUT if client.waiting else 0)
         for fd, mask in masks.items():
             if fd >= 0:
                 poll.register(fd, mask)
-        events = poll.poll(_REST_MILLISECONDS if self._rests else None)
+        milliseconds = None if seconds is None else seconds * 1000 + 1
+        if self._rests:
+            milliseconds = min(milliseconds or _REST_MILLISECONDS, _REST_MILLISECONDS)
         self._rests = False
-        return events
+        return poll.poll(milliseconds)
 
     def _read_output(self, fd: int) -> int:
         """Pass one piece of output on: its length, 0 if there is none now."""
@@ -207,22 +233,25 @@ class Server:
         if not data:
             del self._outputs[fd]
             return 0
-        if self._log:
-            self._log.write(stream, data)
+        if self.log:
+            self.log.write(stream, data)
         self.broadcast((b"o" if stream == "stdout" else b"e") + data)
         return len(data)
 
     def _write_input(self) -> None:
         try:
             while self._input:
-                written = os.write(self._stdin, self._input[0])
-                rest = self._input.popleft()[written:]
+                client, data = self._input[0]
+                rest = data[os.write(self._stdin, data) :]
                 if rest:
-                    self._input.appendleft(rest)
+                    self._input[0] = client, rest
+                else:
+                    self._input.popleft()
+                    self._give_credit(client)
         except OSError as e:
             if e.errno in _NOTHING_THERE:
                 return
-            self._input.clear()
+            self._forget_input()
             self._input_ends = True
         if self._input_ends:
             self._input_ends = False
@@ -230,20 +259,26 @@ class Server:
                 os.close(self._stdin)
                 self._stdin = -1
 
+    def _forget_input(self) -> None:
+        while self._input:
+            self._give_credit(self._input.popleft()[0])
+
+    def _give_credit(self, client: Client) -> None:
+        client.input_under_way -= 1
+        fd = client.connection.fileno()
+        if self._clients.get(fd) is client and not client.is_leaving:
+            self._send(fd, b"i")
+
     def _accept(self) -> bool:
         """Let one in who wants to be attached; False if there is none."""
-        assert self._listener is not None
+        assert self.listener is not None
         try:
-            connection = sockets.accept(self._listener)
+            connection = sockets.accept(self.listener)
         except OSError as e:
             # Without a descriptor left for it, whoever asks goes on asking, and poll would return at once for ever.
             self._rests = e.errno not in _NOTHING_THERE
             return False
-        self.add_client(connection)
-        try:
-            self._clients[connection.fileno()].send(b"s")
-        except OSError:
-            self._drop(connection.fileno())
+        self._clients[connection.fileno()] = Client(connection)
         return True
 
     def _serve(self, fd: int, event: int) -> None:
@@ -267,8 +302,9 @@ class Server:
 
     def _obey(self, fd: int, kind: bytes, payload: bytes) -> None:
         """Do what a client asks for. Raises ValueError and its like for nonsense."""
-        if kind == b"i" and self._stdin >= 0:
-            self._input.append(payload)
+        client = self._clients[fd]
+        if kind == b"i":
+            self._take_input(client, payload)
         elif kind == b"c" and self._stdin >= 0:
             self._input_ends = True
         elif kind == b"w" and self._terminal >= 0:
@@ -276,10 +312,41 @@ class Server:
             self._resize(int(size["rows"]), int(size["columns"]))
         elif kind == b"k":
             self._signal(int(payload))
-        elif kind == b"n":
-            self._clients[fd].wants_output = False
+        elif kind == b"a" and not client.is_attached:
+            self._attach(client)
+            self._send(fd, b"s")
+        elif kind in (b"q", b"Q"):
+            client.request += payload
+            if len(client.request) > _LONGEST_REQUEST:
+                raise ValueError("too long a request")
+            if kind == b"Q":
+                self._answer(fd)
         elif kind == b"p":
             self._pass_broken_pipe_on(payload)
+
+    def _take_input(self, client: Client, data: bytes) -> None:
+        client.input_under_way += 1
+        if client.input_under_way > 2 * CREDIT:
+            raise ValueError("more input than was asked for")
+        if self._stdin >= 0:
+            self._input.append((client, data))
+        else:
+            self._give_credit(client)
+
+    def _answer(self, fd: int) -> None:
+        client = self._clients[fd]
+        text, client.request = client.request, b""
+        if self._on_request is None:
+            raise ValueError("no requests are taken here")
+        try:
+            answer = self._on_request(client.connection, jsontext.parse(text))
+        except RdockError as e:
+            self._send(fd, b"f" + jsontext.render(failure.describe(e)).encode())
+            return
+        if answer is None:
+            self._clients.pop(fd).connection.close()
+        else:
+            self._send(fd, b"a" + jsontext.render(answer).encode())
 
     def _resize(self, rows: int, columns: int) -> None:
         try:
@@ -299,18 +366,29 @@ class Server:
         """Let the program meet the broken pipe itself, as it would without a container between."""
         stream = "stdout" if kind == b"o" else "stderr"
         for fd, name in list(self._outputs.items()):
-            if name == stream and fd != self._terminal and not self._kept and len(self._clients) <= 1:
+            if name == stream and fd != self._terminal and not self._kept and self._count_attached() <= 1:
                 del self._outputs[fd]
                 os.close(fd)
 
+    def _count_attached(self) -> int:
+        return sum(client.is_attached for client in self._clients.values())
+
     def _flush(self, fd: int) -> None:
+        """Send what waits for a client that may have gone meanwhile."""
+        client = self._clients.get(fd)
+        if client is None:
+            return
         try:
-            self._clients[fd].flush()
+            client.flush()
         except OSError:
+            self._drop(fd)
+            return
+        if client.is_leaving and not client.waiting:
             self._drop(fd)
 
     def _drop(self, fd: int) -> None:
-        connection = self._clients.pop(fd).connection
+        client = self._clients.pop(fd)
+        connection = client.connection
         try:
             for _ in range(_MOST_LAST_WORDS):  # it may have said why it goes
                 packet = connection.recv(PACKET + 1)
@@ -323,8 +401,8 @@ class Server:
         except (OSError, ValueError):
             pass
         connection.close()
-        if fd == self._first:
-            self._first = -1
+        if client is self._first:
+            self._first = None
             if self._stdin_once and 0 <= self._stdin != self._terminal:
                 self._input_ends = True
 
@@ -335,23 +413,3 @@ def _capacity(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
     except OSError:
         return _TERMINAL_CAPACITY
-
-
-class Pipes:
-    """Pipes for standard input, output and error, or /dev/null where nothing is connected."""
-
-    def __init__(self, terminal: bool, stdin: bool) -> None:
-        self._null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self.theirs: tuple[int, int, int] = (self._null,) * 3
-        self.ours: tuple[int, int, int] = (-1, -1, -1)
-        if terminal:
-            return
-        out, err = os.pipe2(os.O_CLOEXEC), os.pipe2(os.O_CLOEXEC)
-        given = os.pipe2(os.O_CLOEXEC) if stdin else (self._null, -1)
-        self.theirs = (given[0], out[1], err[1])
-        self.ours = (given[1], out[0], err[0])
-
-    def close_theirs(self) -> None:
-        """After the fork: an end of file shall be seen when the container's copies are closed."""
-        for fd in {*self.theirs, self._null}:
-            os.close(fd)

@@ -37,6 +37,11 @@ def set_window_size(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows & 0xFFFF, columns & 0xFFFF, 0, 0))
 
 
+def settings(fd: int) -> list[Any]:
+    """The terminal's settings, for `restore`."""
+    return termios.tcgetattr(fd)
+
+
 def make_raw(fd: int) -> list[Any]:
     """Bytes in, bytes out, no echo, no signals from keys; the former settings, for `restore`."""
     before = termios.tcgetattr(fd)

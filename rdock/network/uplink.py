@@ -111,7 +111,19 @@ def let_go(uplink: Uplink) -> None:
 
 def reap(uplink: Uplink) -> None:
     """Wait for its end, in which the kernel takes its interface apart, for some twenty milliseconds."""
-    launch.wait(uplink.pid)
+    try:
+        launch.wait(uplink.pid)
+    except ChildProcessError:
+        # Another has started it, whose place this process has taken.
+        try:
+            ended = os.pidfd_open(uplink.pid)
+        except ProcessLookupError:
+            pass
+        else:
+            poll = select.poll()
+            poll.register(ended, select.POLLIN)
+            poll.poll(_READY_SECONDS * 1000)
+            os.close(ended)
     os.close(uplink.log)
 
 

@@ -84,8 +84,6 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     yield f"chdir {what['cwd']}", lambda: identity.enter_directory(root, what["cwd"])
     yield "close root", lambda: os.close(root)
     yield "take identity", lambda: identity.take(what, program)
-    # Cleared by a change of credentials, so it is set after it; unset by execve of a setuid program.
-    yield "die with monitor", process.die_with_parent
     yield "exec", lambda: identity.execute(what, last_step, channel.fileno())
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rdock.container import logs
+from rdock.container import log_reading, logs
 from tests.cli.conftest import is_clear, wait_for
 from tests.conftest import STARTER
 from tests.namespace import in_namespace
@@ -56,6 +56,64 @@ def test_timestamps(rdock: Rdock) -> None:
         assert rest == text
         written = calendar.timegm(time.strptime(when[:19], "%Y-%m-%dT%H:%M:%S"))
         assert time.time() - 60 < written <= time.time()
+
+
+def test_since_and_until(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a; sleep 0.3; echo b; sleep 0.3; echo c")
+    times = [line.split()[0] for line in rdock.ok("logs", "-t", container).splitlines()]
+    assert [len(text) for text in times] == [30, 30, 30]
+    assert rdock.ok("logs", "--since", times[1], container) == "b\nc"
+    assert rdock.ok("logs", "--until", times[1], container) == "a\nb"
+    assert rdock.ok("logs", "--since", times[1], "--until", times[1], container) == "b"
+    assert rdock.ok("logs", "--since", "10m", container) == "a\nb\nc"
+    assert rdock.ok("logs", "--until", "1h30m", container) == ""
+    assert rdock.ok("logs", "-f", "--since", "1", "-n", "2", container) == "b\nc"
+    # the last lines are counted before the times are looked at
+    assert rdock.ok("logs", "-n", "1", "--until", times[1], container) == ""
+    result = rdock("logs", "--since", "yesterday", container)
+    assert (result.code, result.out, result.err) == (
+        1,
+        "",
+        'rdock: invalid value for "since": failed to parse value as time or duration: "yesterday"\n',
+    )
+
+
+def test_details_without_any(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a; echo b")
+    assert rdock.ok("logs", "--details", container) == " a\n b"
+    assert [line.split(" ", 1)[1] for line in rdock.ok("logs", "-t", "--details", container).splitlines()] == [
+        " a",
+        " b",
+    ]
+
+
+def test_details_and_files_that_were_rotated_away(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a")
+    path = rdock.ok("inspect", "-f", "{{.LogPath}}", container)
+    config = {"Type": "json-file", "Config": {"max-size": "1k", "max-file": "3"}}
+    writer = logs.LogWriter(path, config, {"tier": "front end", "b": "x=y&z,"})
+    for number in range(30):
+        writer.write("stdout", b"%d\n" % number)
+    writer.close()
+    shown = rdock.ok("logs", "--details", container).splitlines()
+    assert os.path.exists(f"{path}.2") and not os.path.exists(f"{path}.3")
+    assert shown == [f"b=x%3Dy%26z%2C,tier=front+end {number}" for number in range(30 - len(shown), 30)] and shown
+    assert rdock.ok("logs", "-n", "12", container).split() == [str(number) for number in range(18, 30)]
+    rdock.ok("rm", container)
+    assert not os.path.exists(os.path.dirname(path))
+
+
+def test_driver_that_keeps_nothing(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a")
+    record = rdock.home.data / "containers" / container / "container.json"
+    found = json.loads(record.read_text())
+    found["HostConfig"]["LogConfig"] = {"Type": "none", "Config": {}}
+    record.write_text(json.dumps(found))
+    for options in ((), ("-f",), ("-n", "1")):
+        result = rdock("logs", *options, container)
+        assert (result.code, result.out, result.err) == (
+            1, "", "rdock: configured logging driver does not support reading\n",
+        )  # fmt: skip
 
 
 def test_follow_shows_what_comes_and_ends_with_the_container(rdock: Rdock, runtime: str) -> None:
@@ -162,7 +220,9 @@ def test_line_that_is_taken_back_while_it_is_followed(tmp_path: Path) -> None:
     line = '{"log":"%s\\n","stream":"stdout","time":"2026-01-01T00:00:00Z"}\n'
     path.write_text(line % "first" + (line % ("half" * 100))[:200])
     sleeper = subprocess.Popen(["sleep", "100"])
-    entries = logs.read(str(path), follow=True, ended=os.pidfd_open(sleeper.pid))
+    pidfd = os.pidfd_open(sleeper.pid)
+    lists = log_reading.read(str(path), log_reading.Range(), follow=True, ended=pidfd)
+    entries = (entry for entries in lists for entry in entries)
     assert next(entries).text == "first\n"
     following = threading.Thread(target=lambda: seen.extend(entry.text for entry in entries), daemon=True)
     seen: list[str] = []

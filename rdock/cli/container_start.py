@@ -1,0 +1,132 @@
+"""start, restart, pause, unpause: a container that exists comes to life, or holds still."""
+
+from __future__ import annotations
+
+from rdock.cli.attachment import stay
+from rdock.cli.container_manage import each, signal_of
+from rdock.cli.usage import Options
+from rdock.container import attach, containers, control, lifecycle
+from rdock.container.containers import Container
+from rdock.container.relay import Attached
+from rdock.errors import InvalidParameter, NotRunning, Unsupported
+from rdock.linux import sockets, tty
+
+START_TEXT = """\
+Usage:  rdock start [OPTIONS] CONTAINER [CONTAINER...]
+
+Start one or more stopped containers
+
+Aliases:
+  rdock container start, rdock start
+
+Options:
+  -a, --attach                  Attach STDOUT/STDERR and forward signals
+      --checkpoint string       Restore from this checkpoint
+      --checkpoint-dir string   Use a custom checkpoint storage directory
+      --detach-keys string      Override the key sequence for detaching a container
+  -i, --interactive             Attach container's STDIN
+  -l, --latest                  Act on the latest created container
+      --sig-proxy               Proxy all received signals to the process (default true)
+"""
+
+
+def start(options: Options) -> int:
+    if options.given("--checkpoint") or options.given("--checkpoint-dir"):
+        raise Unsupported("checkpoints are not supported: they cannot be made without root")
+    if options.flag("--attach") or options.flag("--interactive"):
+        if len(options.arguments) > 1:
+            raise InvalidParameter("you cannot start and attach multiple containers at once")
+        return _start_attached(options)
+
+    def one(container: Container) -> None:
+        made = lifecycle.claim(container)
+        if made is not None:
+            lifecycle.start(made)
+
+    return each(options, one)
+
+
+def _start_attached(options: Options) -> int:
+    container = containers.latest() if options.flag("--latest") else containers.lookup(options.arguments[0])
+    config = container.config
+    proxy = not options.given("--sig-proxy") or options.flag("--sig-proxy")
+    attached = Attached(
+        options.flag("--interactive") and config.open_stdin, True, True, config.tty, sig_proxy=proxy
+    )  # fmt: skip
+    made = lifecycle.claim(container)
+    if made is None:
+        return stay(_attach(container), attached, container)
+    try:
+        connection, _ = lifecycle.start(made, tty.console_size() if config.tty else None, attached=proxy)
+    except BaseException:
+        made.lock.release()
+        raise
+    return stay(connection, attached, container)
+
+
+def _attach(container: Container) -> sockets.socket:
+    try:
+        connection = attach.connect(container.bundle)
+        attach.await_start(connection)
+    except OSError:
+        raise NotRunning(container.id) from None
+    return connection
+
+
+RESTART_TEXT = """\
+Usage:  rdock restart [OPTIONS] CONTAINER [CONTAINER...]
+
+Restart one or more containers
+
+Aliases:
+  rdock container restart, rdock restart
+
+Options:
+  -l, --latest          Act on the latest created container
+  -s, --signal string   Signal to send to the container
+  -t, --timeout int     Seconds to wait before killing the container
+"""
+
+
+def restart(options: Options) -> int:
+    seconds = options.number("--timeout")
+    number = signal_of(options.text("--signal"))
+
+    def one(container: Container) -> None:
+        lifecycle.restart(container, seconds, number)
+
+    return each(options, one)
+
+
+PAUSE_TEXT = """\
+Usage:  rdock pause CONTAINER [CONTAINER...]
+
+Pause all processes within one or more containers
+
+Aliases:
+  rdock container pause, rdock pause
+"""
+
+
+def pause(options: Options) -> int:
+    def one(container: Container) -> None:
+        control.pause(container)
+
+    return each(options, one)
+
+
+UNPAUSE_TEXT = """\
+Usage:  rdock unpause CONTAINER [CONTAINER...]
+
+Unpause all processes within one or more containers
+
+Aliases:
+  rdock container unpause, rdock unpause
+"""
+
+
+def unpause(options: Options) -> int:
+    def one(container: Container) -> None:
+        control.unpause(container)
+
+    return each(options, one)

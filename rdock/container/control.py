@@ -1,0 +1,60 @@
+"""What the monitor of a running container is asked to do: pause it, let it go on, know that it is being stopped."""
+
+from __future__ import annotations
+
+from rdock.container import attach
+from rdock.container.containers import Container, State
+from rdock.errors import Conflict, NotRunning, SystemFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def pause(container: Container) -> None:
+    """Stop all processes of a container where they are. Raises Conflict in Docker's words."""
+    state = container.state()
+    if state.status == "paused":
+        raise Conflict(f"container {container.id} is already paused")
+    if state.status == "restarting":
+        raise Conflict(f"container {container.id} is restarting, wait until the container is running")
+    if not state.can_pause:
+        raise NotRunning(container.id)
+    _ask(container, {"do": "pause"})
+
+
+def unpause(container: Container) -> None:
+    """Let them go on. Raises Conflict in Docker's words."""
+    if not container.state().can_unpause:
+        raise Conflict(f"container {container.id} is not paused")
+    _ask(container, {"do": "unpause"})
+
+
+def _ask(container: Container, request: dict[str, Any]) -> None:
+    try:
+        attach.ask(container.bundle, request)
+    except OSError as e:
+        if not container.state().is_running:
+            raise NotRunning(container.id) from None
+        raise SystemFailure(f"the monitor of container {container.name} cannot be reached: {e.strerror or e}") from e
+
+
+def announce_stop(container: Container, *, keep: bool = False) -> None:
+    """Let the monitor know that the end to come is wanted, so that no restart policy brings the container back.
+
+    `keep`: one that goes with its process stays this time. That there is no monitor is no error: then nobody
+    restarts it.
+    """
+    try:
+        attach.ask(container.bundle, {"do": "stop", "keep": keep})
+    except OSError:
+        pass
+
+
+def go_on_if_paused(container: Container, state: State) -> None:
+    """What was signalled while it is paused is to get the signal."""
+    if state.can_unpause:
+        try:
+            attach.ask(container.bundle, {"do": "unpause"})
+        except (OSError, Conflict):
+            pass  # it has just ended, or somebody else was quicker

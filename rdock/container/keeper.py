@@ -1,0 +1,193 @@
+"""The keeper: the parent of a container's monitor, who puts another in its place should that be killed.
+
+It makes what has to outlive a monitor (mounts, the socket), then sleeps. The monitor leaves it a copy of
+what it has of each run: the ends of the program's streams, and of the pipe that keeps slirp4netns alive. A
+monitor that is killed loses process 1 to the keeper, since that is a subreaper (prctl(2)), and a new monitor
+goes on where the old one was: the container does not notice, and neither exit code nor output are lost. If
+the keeper is killed the monitor goes on alone; what is left when both are, the next command clears away.
+
+                monitor → keeper                                   keeper → monitor
+    r + fds     a run begins; JSON: what the descriptors are       c   exit code of process 1, which is its child
+    e           it is over
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+
+from rdock import jsontext, launch
+from rdock.container import background, removal
+from rdock.container.monitor import Monitor, Order
+from rdock.container.run import Heritage
+from rdock.errors import SystemFailure
+from rdock.linux import process, signals, sockets
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+# A monitor that fails again and again has a bug, or no memory; nobody is helped by yet another one.
+_MOST_SUCCESSORS = 10
+_CALM_SECONDS = 60.0
+
+
+def run(order: Order) -> NoReturn:
+    """The keeper's life, from the fork by the command that starts the container to its exit."""
+    status = 1
+    try:
+        background.leave_the_caller("rdock-keeper", {order.connection.fileno(), order.lock.fd})
+        process.adopt_orphans()
+        monitor = Monitor(order)
+        if monitor.prepare():
+            _Keeper(monitor, order).run()
+        status = 0
+    except BaseException as e:
+        launch.debug(f"keeper: {type(e).__name__}: {e}")
+        background.send_failure(order.connection, SystemFailure(f"the monitor failed: {type(e).__name__}: {e}"))
+    finally:
+        os._exit(status)
+
+
+class _Keeper:
+    def __init__(self, monitor: Monitor, order: Order) -> None:
+        self.monitor, self.order = monitor, order
+        self.ours, self.theirs = sockets.packet_pair()
+        self.heritage: Heritage | None = None
+        self.codes: dict[int, tuple[float, int]] = {}
+        """Of children that are not the monitor: when they were reaped (time.monotonic), and their exit codes."""
+        self.deaths: list[float] = []
+        self.worker = 0
+
+    def run(self) -> None:
+        self._fork(succeeds=False)
+        self.order.connection.close()
+        while True:
+            self._sleep()
+            self._listen()
+            status = self._reap()
+            if status is not None and not self._see_to(status):
+                return
+
+    def _fork(self, *, succeeds: bool) -> None:
+        self.worker = os.fork()
+        if self.worker:
+            return
+        status = 1
+        try:
+            process.set_name("rdock-monitor")
+            self.ours.close()
+            if succeeds:
+                self.monitor.resume(self.theirs, self.heritage)
+            else:
+                self.monitor.work(self.theirs)
+            status = 0
+        except BaseException as e:
+            launch.debug(f"monitor: {type(e).__name__}: {e}")
+            if not succeeds:
+                failure = SystemFailure(f"the monitor failed: {type(e).__name__}: {e}")
+                background.send_failure(self.order.connection, failure)
+        finally:
+            os._exit(status)
+
+    def _sleep(self) -> None:
+        """Until the monitor says something or ends, or process 1 ends, if that is a child of ours."""
+        poll = select.poll()
+        poll.register(self.ours.fileno(), select.POLLIN)
+        pidfds = [os.pidfd_open(self.worker)]
+        if self.deaths and self.heritage and self._code() is None:
+            try:
+                pidfds.append(os.pidfd_open(self.heritage.pid))
+            except OSError:
+                pass  # it was reaped by the monitor that is dead
+        for fd in pidfds:
+            poll.register(fd, select.POLLIN)
+        poll.poll()
+        for fd in pidfds:
+            os.close(fd)
+
+    def _listen(self) -> None:
+        self.ours.setblocking(False)
+        try:
+            while True:
+                packet, fds = sockets.receive_fds(self.ours, 65536, 8)
+                self._forget()
+                if packet[:1] == b"r":
+                    self.heritage = Heritage.from_json(jsontext.parse(packet[1:]), fds)
+        except BlockingIOError:
+            pass
+
+    def _forget(self) -> None:
+        if self.heritage is not None:
+            for fd in self.heritage.fds:
+                os.close(fd)
+        self.heritage = None
+
+    def _reap(self) -> int | None:
+        """The monitor's status if it has ended, as waitpid(2) has it."""
+        ended = None
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if pid == self.worker:
+                    ended = status
+                else:
+                    code = os.waitstatus_to_exitcode(status)
+                    self.codes[pid] = time.monotonic(), code if code >= 0 else 128 - code
+        except ChildProcessError:
+            pass
+        if ended is None:
+            self._tell_code()
+        return ended
+
+    def _code(self) -> int | None:
+        """The exit code of the present run's process 1, if it was reaped here. Pids are used again, hence the time."""
+        if self.heritage is None:
+            return None
+        when, code = self.codes.get(self.heritage.pid, (0.0, 0))
+        return code if when >= self.heritage.since else None
+
+    def _tell_code(self) -> None:
+        code = self._code()
+        if code is not None:
+            try:
+                self.ours.send(b"c%d" % code)
+            except OSError:
+                pass
+
+    def _see_to(self, status: int) -> bool:
+        """Whether there is still something to do now that a monitor has ended so."""
+        if status == 0:
+            return False
+        self._listen()
+        now = time.monotonic()
+        self.deaths = [then for then in self.deaths if now - then < _CALM_SECONDS] + [now]
+        container = self.monitor.container
+        state = container.recorded_state()
+        can_go_on = self.heritage is not None or state.restarting or state.finished
+        if not can_go_on or len(self.deaths) > _MOST_SUCCESSORS:
+            self._give_up()
+            return False
+        launch.debug("the monitor was killed: another takes its place")
+        # What was said to the dead one is not for the next.
+        self.ours.close()
+        self.theirs.close()
+        self.ours, self.theirs = sockets.packet_pair()
+        self._fork(succeeds=True)
+        self._tell_code()
+        return True
+
+    def _give_up(self) -> None:
+        """Bring a container to its end that has no monitor, as one that was killed before the program ran."""
+        if self.heritage is not None:
+            try:
+                os.kill(self.heritage.pid, signals.SIGKILL)
+            except ProcessLookupError:
+                pass
+        container = self.monitor.container
+        removal.finish(container.id)
+        removal.remove_bundle(container.id)
+        self.order.lock.remove()
