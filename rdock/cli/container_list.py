@@ -8,7 +8,7 @@ from rdock.cli.main import complain, enter
 from rdock.cli.usage import Options
 from rdock.container import containers, inspect, select
 from rdock.container.containers import Container, State
-from rdock.errors import DataLoss, InvalidParameter, printable
+from rdock.errors import DataLoss, InvalidParameter, UsageError, printable
 from rdock.state import timestamp
 from rdock.values import Value
 
@@ -47,7 +47,7 @@ _ROW = "*formatter.ContainerContext"
 
 
 def ps(options: Options) -> int:
-    selection = select.parse(options.list("--filter"))
+    selection = _selection(options)
     last = _last(options)
     sizes = _sizes(options, asked=_check_template(options))
     how = _How(options.flag("--no-trunc"), sizes, _Names())
@@ -67,6 +67,14 @@ def ps(options: Options) -> int:
     columns = {**_COLUMNS, "Size": "SIZE"} if options.flag("--size") else _COLUMNS
     output.show(rows, columns, options, quiet_key="ID", quiet_wins=True)
     return max([complain(error, 1) for error in damaged], default=0)
+
+
+def _selection(options: Options) -> select.Selection:
+    try:
+        return select.parse(options.list("--filter"))
+    except UsageError as e:
+        e.hint = options.hint
+        raise
 
 
 _UP = ("running", "paused", "restarting")

@@ -62,9 +62,10 @@ def _shown(event: Event, template: str) -> str:
     if not template:
         return line(event)
     if template in ("json", "{{json .}}"):
-        from rdock.cli.go_values import to_json
+        from rdock.cli.go_values import Struct, to_json
 
-        return to_json(event.record)
+        # Structs, whose fields keep their order; the attributes are a map.
+        return to_json(Struct({**event.record, "Actor": Struct(event.record["Actor"])}))
     from rdock.cli import template as go
 
     fields = {

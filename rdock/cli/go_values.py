@@ -58,6 +58,12 @@ class Struct(Fields):
     type_name = "struct"
     hidden: Fields = {}
     is_pointer = False
+    escapes_html = False
+    """Whether it turns itself to JSON, and does so with <, > and & escaped."""
+
+    def members(self) -> Fields:
+        """What JSON shows of it."""
+        return self
 
     def names(self) -> list[str]:
         """All fields in the order of the struct."""
@@ -128,6 +134,8 @@ def _encode(value: Any, line: str, indent: str) -> str:
         inner = line + indent
         return _enclose("[", [_encode(item, inner, indent) for item in value], "]", line, inner)
     if isinstance(value, dict):
+        if isinstance(value, Struct) and value.escapes_html:
+            return to_json(value.members(), escape_html=True)
         if isinstance(value, Map) and value.is_nil:
             return "null"
         inner, colon = line + indent, ": " if indent else ":"

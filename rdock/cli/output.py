@@ -26,6 +26,8 @@ class Row(Struct):
     `methods` take an argument: `.Label "name"`.
     """
 
+    escapes_html = True
+
     def __init__(self, item: Any, fields: Table, type_name: str, methods: Table | None = None) -> None:
         super().__init__()
         self.item, self.fields, self.methods, self.type_name = item, fields, methods or {}, type_name
@@ -44,8 +46,10 @@ class Row(Struct):
             raise TypeError(f"wrong number of args for {name}: want 1 got {len(arguments)}")
         return self.methods[name](self.item)(arguments[0])
 
-    def whole(self) -> dict[str, Any]:
-        """All fields."""
+    def names(self) -> list[str]:
+        return list(self.fields)
+
+    def members(self) -> dict[str, Any]:
         return {name: self[name] for name in self.fields}
 
 
@@ -56,7 +60,7 @@ def show(
 
     Of the two the format counts, unless `quiet_wins`: Docker's lists differ in that.
     """
-    given = (options.text("--format") or "").strip(" ")
+    given = options.text("--format") or ""
     if options.flag("--quiet") and (quiet_wins or given in ("", "table")):
         if given and quiet_wins:
             sys.stderr.write("WARNING: Ignoring custom format, because both --format and --quiet are set.\n")
@@ -64,7 +68,7 @@ def show(
     elif given in ("", "table"):
         lines = table([list(columns.values()), *([text(row[field]) for field in columns] for row in rows)])
     elif given == "json":
-        lines = [to_json(row.whole(), escape_html=True) for row in rows]
+        lines = [to_json(row) for row in rows]
     else:
         lines = _filled_in(given, rows, columns)
     write("".join(line + "\n" for line in lines))
@@ -83,7 +87,7 @@ def _filled_in(given: str, rows: Sequence[Row], columns: Mapping[str, str]) -> l
     from rdock.cli.template import Template
 
     is_table = given.startswith("table")
-    source = given.removeprefix("table").strip(" ").replace("\\t", "\t").replace("\\n", "\n")
+    source = (given[5:] if is_table else given).strip(" ").replace("\\t", "\t").replace("\\n", "\n")
     complaint = "template parsing error: "
     template = Template(source, complaint)
     found = [template.render(row, complaint=complaint) for row in rows]

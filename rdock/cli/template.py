@@ -7,7 +7,7 @@ template_run.py executes it, template_functions.py and go_format.py hold the fun
 from __future__ import annotations
 
 from rdock.cli import template_parse
-from rdock.cli.go_values import Map
+from rdock.cli.go_values import Struct
 from rdock.cli.template_functions import FUNCTIONS, HEADING_FUNCTIONS
 from rdock.cli.template_run import Run
 from rdock.errors import InvalidParameter
@@ -16,6 +16,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
+
+
+class _Titles(Struct):
+    """The headings by field, where a row has its values."""
+
+    def field(self, name: str) -> Any:
+        return self.get(name, "<no value>")
+
+    def method(self, name: str, arguments: list[Any]) -> Any:
+        """A label's heading is its name without the domain before it."""
+        if name != "Label" or len(arguments) != 1:
+            return super().method(name, arguments)
+        return str(arguments[0]).rpartition(".")[2].replace("-", " ").replace("_", " ")
 
 
 class Template:
@@ -39,7 +52,7 @@ class Template:
         """The first line of a table: the headings of the fields. As far as Go gets, which reports nothing here."""
         run = Run(self.text, HEADING_FUNCTIONS, strict=False)
         try:
-            return run.whole(self._body, Map.of("", dict(titles)))
+            return run.whole(self._body, _Titles(titles))
         except InvalidParameter:
             return "".join(run.parts)
 

@@ -101,8 +101,11 @@ def _index(value: Any, *keys: Any) -> Any:
                 raise CallError(_no_index(key, "string"))
             value = value.get(key, value.zero if isinstance(value, Map) else MISSING)
         elif isinstance(value, (list, tuple, str)):
-            place = _place(key, len(value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value) - 1)
-            value = value.encode("utf-8", "surrogateescape")[place] if isinstance(value, str) else value[place]
+            content = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+            place = _place(key, len(content))
+            if place == len(content):  # Go sees this one only when it is too late for words of its own
+                raise CallError(f"reflect: {'string' if isinstance(value, str) else 'slice'} index out of range")
+            value = content[place]
         else:
             raise CallError(f"can't index item of type {go_type(value)}")
     return value
@@ -284,4 +287,6 @@ HEADING_FUNCTIONS: dict[str, Function] = {
     **FUNCTIONS,
     **{name: Function(lambda text: text, _TEXT) for name in ("json", "title", "lower", "upper")},
     "truncate": Function(lambda text, _: text, ("string", "int")),
+    "split": Function(lambda text, _: text, ("string", "string")),
+    "join": Function(lambda text, _: text, ("string", "string")),
 }

@@ -244,6 +244,8 @@ class _Parser:
                 # `else if` has no end of its own.
                 self.take()
                 self.depth += 1
+                if self.depth > MAX_DEPTH:
+                    raise self.fail("exceeded maximum parse depth")
                 other, end = (self.branch(kind),), "ended"
                 self.depth -= 1
             else:

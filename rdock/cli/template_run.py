@@ -77,9 +77,7 @@ class Run:
 
     def walk(self, body: Body, dot: Any) -> None:
         for node in body:
-            self.steps += 1
-            if self.steps > MAX_STEPS:
-                raise InvalidParameter("template: too many steps")
+            self.step()
             if isinstance(node, Text):
                 self.write(node.text)
             elif isinstance(node, Action):
@@ -92,6 +90,11 @@ class Run:
                 known = len(self.variables)
                 self.branch(node, dot)
                 del self.variables[known:]
+
+    def step(self) -> None:
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise InvalidParameter("template: too many steps")
 
     def write(self, found: str) -> None:
         self.parts.append(found)
@@ -116,6 +119,7 @@ class Run:
         empty = True
         for key, item in self.items(value):
             empty = False
+            self.step()
             if names and node.pipe.assigns:
                 pair = (item,) if len(names) == 1 else (key, item)
                 for name, one in zip(names, pair, strict=True):
@@ -179,7 +183,7 @@ class Run:
         return value
 
     def command(self, dot: Any, call: Call, final: Any) -> Any:
-        self.steps += 1
+        self.step()
         first = call.words[0]
         rest = call.words[1:]
         if isinstance(first, Field):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from rdock.container import containers, inspect
 from rdock.container.containers import Container, State
-from rdock.errors import InvalidParameter
+from rdock.errors import InvalidParameter, UsageError
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -53,7 +53,8 @@ class Selection:
 def parse(filters: Iterable[str]) -> Selection:
     """The selection that `KEY=VALUE` filters make.
 
-    Raises InvalidParameter in Docker's words; NoSuchContainer for one that `before` or `since` names.
+    Raises InvalidParameter in Docker's words, UsageError for what has no `=`; NoSuchContainer for one that
+    `before` or `since` names.
     """
     wanted: dict[str, list[str]] = {}
     for text in filters:
@@ -61,7 +62,7 @@ def parse(filters: Iterable[str]) -> Selection:
             continue
         key, equals, value = text.partition("=")
         if not equals:
-            raise InvalidParameter(
+            raise UsageError(
                 f'invalid argument "{text}" for "-f, --filter" flag: bad format of filter (expected name=value)'
             )
         wanted.setdefault(key.strip().lower(), []).append(value.strip())

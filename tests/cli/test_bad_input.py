@@ -489,7 +489,7 @@ def test_full_disk_at_the_end(own_rdock: Rdock) -> None:
     ("args", "code", "says"),
     [
         (("run", "-v", "~/x:/y", STARTER, "true"), 125, "the shell has not expanded the ~"),
-        (("inspect", "-f", "{{.Id}", STARTER), 1, "unclosed action"),
+        (("inspect", "-f", "{{.Id}", STARTER), 1, "bad character U+007D '}'"),
         (("ps", "--format", "table {{.ID"), 1, "unclosed action"),
     ],
     ids=["tilde", "inspect", "ps"],

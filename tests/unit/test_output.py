@@ -8,7 +8,11 @@ import pytest
 
 from rdock.cli import container_list, main, output, usage
 from rdock.cli.template import render
+from rdock.container import inspect
+from rdock.container.config import Config, HostConfig
+from rdock.container.containers import Container, State
 from rdock.errors import InvalidParameter, printable
+from rdock.state import timestamp
 
 ITEM = {
     "Name": "a", "Size": 3, "On": True, "State": {"Pid": 7, "Health": None}, "Env": ["A=1", "B=2"],
@@ -29,8 +33,8 @@ def test_a_table_is_padded_as_docker_pads_it() -> None:
         ("{{.Name}}", "a"),
         ("{{ .Name }}-{{.Size}}", "a-3"),
         ("{{.On}} {{.State.Pid}}", "true 7"),
-        ("{{json .}}", '{"Name":"a","Size":3,"On":true,"State":{"Pid":7,"Health":null},"Env":["A=1","B=2"],'
-         '"Labels":{"x.y":"1","b":"2"},"Nothing":null}'),
+        ("{{json .}}", '{"Env":["A=1","B=2"],"Labels":{"b":"2","x.y":"1"},"Name":"a","Nothing":null,"On":true,"Size":3,'
+         '"State":{"Health":null,"Pid":7}}'),
         ("{{json .Env}}", '["A=1","B=2"]'),
         ("{{.Env}} {{.Labels}}", "[A=1 B=2] map[b:2 x.y:1]"),
         ('{{join .Env ", "}}', "A=1, B=2"),
@@ -48,7 +52,7 @@ def test_templates(template: str, text: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["{{.Missing}}", "{{.Name.Deeper}}", "{{nope .Name}}", "{{Name}}", "{{}}", "{{index .Env 9}}", '{{join .Env "}}',
+    ["{{.Name.Deeper}}", "{{nope .Name}}", "{{Name}}", "{{}}", "{{index .Env 9}}", '{{join .Env "}}',
      "{{.Name .Size}}", "{{upper}}"],
 )  # fmt: skip
 def test_wrong_templates_are_refused(template: str) -> None:
@@ -91,6 +95,55 @@ def test_ages(seconds: int, text: str) -> None:
 )
 def test_what_would_steer_a_terminal_is_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
+
+
+def test_a_column_ends_where_no_line_goes_on() -> None:
+    assert output.table([["a", "b", "c"], ["dddddddddd", "e"], ["f"], ["g", "h"]]) == [
+        "a            b         c",
+        "dddddddddd   e",
+        "f",
+        "g         h",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "ago", "text"),
+    [
+        ("created", 0, None, "Created"),
+        ("running", 0, 5, "Up 5 seconds"),
+        ("running", 0, 61, "Up About a minute"),
+        ("paused", 0, 185, "Up 3 minutes (Paused)"),
+        ("restarting", 1, 5, "Restarting (1) 5 seconds ago"),
+        ("exited", 0, 3, "Exited (0) 3 seconds ago"),
+        ("exited", 137, None, "Exited (137)"),
+        ("removing", 0, None, "Removal In Progress"),
+        ("dead", 0, None, "Dead"),
+    ],
+)
+def test_statuses_are_dockers_sentences(status: str, code: int, ago: int | None, text: str) -> None:
+    moment = timestamp.from_ns(time.time_ns() - ago * 10**9 - 10**8) if ago else ""
+    state = State(started_at=moment, finished_at=moment, exit_code=code)
+    assert container_list.status_text(state, status) == text
+
+
+@pytest.mark.parametrize(
+    ("exposed", "published", "text"),
+    [
+        ([], {}, ""),
+        (["80/tcp"], {}, "80/tcp"),
+        (["81/tcp", "80/tcp", "82/tcp", "90/tcp", "80/udp"], {}, "80-82/tcp, 90/tcp, 80/udp"),
+        (["80/tcp"], {"80/tcp": [("0.0.0.0", "8080"), ("::", "8080")]}, "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"),
+        ([], {"80/tcp": [("", "80")], "81/tcp": [("", "81")], "99/tcp": [("", "1")]},
+         "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:1->99/tcp"),
+        (["x", "7"], {}, "7/tcp"),
+    ],
+)  # fmt: skip
+def test_ports_are_drawn_together(exposed: list[str], published: dict[str, list[tuple[str, str]]], text: str) -> None:
+    bindings = {key: [{"HostIp": ip, "HostPort": port} for ip, port in each] for key, each in published.items()}
+    config = Config(exposed_ports={key: {} for key in exposed})
+    container = Container("a" * 64, "n", "", "", "", config, HostConfig(), "overlay", "auto")
+    assert inspect.describe_ports(container, State(ports=bindings), "running") == text
+    assert inspect.describe_ports(container, State(ports=bindings), "exited") == ""
 
 
 def test_a_command_is_quoted_as_go_quotes() -> None:
