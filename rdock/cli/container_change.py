@@ -60,7 +60,9 @@ def update(options: Options) -> int:
             fields["config"] = container.config._replace(labels={**container.config.labels, **labels})
         if policy is not None:
             if container.host_config.auto_remove and policy["Name"] != "no":
-                raise InvalidParameter("Restart policy cannot be updated because AutoRemove is enabled for the container")
+                raise InvalidParameter(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
+                )
             fields["host_config"] = container.host_config._replace(restart_policy=policy)
         if fields:
             containers.change(container.id, **fields)

@@ -12,7 +12,20 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, containers, exec, filters, freezer, removal, session, spec, stdio, users
+from rdock.container import (
+    background,
+    containers,
+    device_nodes,
+    exec,
+    filters,
+    freezer,
+    removal,
+    session,
+    sharing,
+    spec,
+    stdio,
+    users,
+)  # fmt: skip
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.pipes import Pipes
@@ -323,23 +336,35 @@ class Monitor:
         self.started_before = self.state.started_at
         self.group = cgroup.make(f"rdock-{container.id}")
         self._record(self.state._replace(started_at="", cgroup=self.group.path if self.group else ""))
-        files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname, self.subnet)
+        files = sandbox.write_files(
+            container.directory, host.network_mode, container.config.hostname, self.subnet, _resolving(container)
+        )
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
         try:
-            user = users.resolve(root, container.config.user)
+            user = users.resolve(root, container.config.user, host.group_add)
         finally:
             os.close(root)
         uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
         users.check_mapped(user, uids, gids)
-        bundle = spec.build(
-            container,
-            user=user,
-            files=files,
-            uids=uids,
-            gids=gids,
-            cgroup_path=self.group.path if self.group else "",
-            console_size=console_size,
-        )
+        shared = sharing.prepare(container)
+        try:
+            bundle = spec.build(
+                container,
+                user=user,
+                files=files,
+                uids=uids,
+                gids=gids,
+                cgroup_path=self.group.path if self.group else "",
+                console_size=console_size,
+                shared=shared,
+                devices=device_nodes.gather(host.devices) if host.devices else (),
+            )
+            self._create(bundle)
+        finally:
+            shared.close()
+
+    def _create(self, bundle: dict[str, Any]) -> None:
+        container = self.container
         program = filters.program(bundle["linux"].get("seccomp"))
         filters.save(container.directory, program)
         record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
@@ -392,13 +417,19 @@ class Monitor:
 
     def _mount_root(self) -> None:
         container = self.container
-        ready = driver.mounter(
-            container.driver, self.order.layers, container.directory, read_only=container.host_config.readonly_rootfs
-        )
+        if container.rootfs:
+            ready = _binder(container.rootfs)
+        else:
+            ready = driver.mounter(
+                container.driver, self.order.layers, container.directory,
+                read_only=container.host_config.readonly_rootfs,
+            )  # fmt: skip
         namespaces.unshare(namespaces.CLONE_NEWNS)
         m.set_propagation("/", m.MS_SLAVE)
         if container.host_config.init:
-            m.protect(launch.init_program())  # the container's root may own it, and may be allowed to remount
+            m.protect(
+                spec.init_program(container.host_config)
+            )  # the container's root may own it, and may be allowed to remount
         os.makedirs(container.root, mode=0o700, exist_ok=True)
         ready(container.root)
 
@@ -500,6 +531,17 @@ def _fresh(container: Container) -> State:
     except DataLoss:
         return State()
     return State(started_at=before.started_at, finished_at=before.finished_at)
+
+
+def _binder(directory: str) -> driver.Mounter:
+    return lambda target: m.bind(directory, target)
+
+
+def _resolving(container: Container) -> sandbox.Resolving:
+    host = container.host_config
+    return sandbox.Resolving(
+        container.config.domainname, host.extra_hosts, host.dns, host.dns_search, host.dns_options
+    )  # fmt: skip
 
 
 def _reap(pid: int) -> None:
