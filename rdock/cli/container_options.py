@@ -11,7 +11,7 @@ import sys
 
 from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
-from rdock.container import capability_sets, policies, request, security_options
+from rdock.container import capability_sets, request, security_options, streams
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
 from rdock.errors import InvalidParameter, Unavailable, Unsupported
 from rdock.network import endpoint, sandbox, uplink
@@ -132,20 +132,20 @@ def config(options: Options, words: list[str], *, detach: bool) -> Config:
     if signal_name:
         stop_signal(signal_name)
     entrypoint, stdin = options.text("--entrypoint"), options.flag("--interactive")
-    streams = policies.parse_streams(options.list("--attach")) or {"stdout", "stderr"}
-    streams = set() if detach else streams | ({"stdin"} if stdin else set())
+    wanted = streams.parse_streams(options.list("--attach")) or {"stdout", "stderr"}
+    wanted = set() if detach else wanted | ({"stdin"} if stdin else set())
     published = [binding.key for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
     return Config(
         hostname=_hostname(options),
         domainname=request.check_domain(options.text("--domainname") or ""),
         user=options.text("--user") or "",
-        attach_stdin="stdin" in streams,
-        attach_stdout="stdout" in streams,
-        attach_stderr="stderr" in streams,
+        attach_stdin="stdin" in wanted,
+        attach_stdout="stdout" in wanted,
+        attach_stderr="stderr" in wanted,
         exposed_ports={key: {} for key in published + request.parse_expose(options.list("--expose"))},
         tty=options.flag("--tty"),
         open_stdin=stdin,
-        stdin_once=stdin and "stdin" in streams,
+        stdin_once=stdin and "stdin" in wanted,
         env=env,
         cmd=words or None,
         image=options.arguments[0],
@@ -171,10 +171,10 @@ def host_config(options: Options) -> HostConfig:
     host = HostConfig(
         binds=[_bind(text) for text in options.list("--volume")],
         container_id_file=options.text("--cidfile") or "",
-        log_config=policies.parse_log_config(options.text("--log-driver") or "", options.list("--log-opt")),
+        log_config=streams.parse_log_config(options.text("--log-driver") or "", options.list("--log-opt")),
         network_mode=_network_mode(options),
         port_bindings=endpoint.to_bindings(published),
-        restart_policy=policies.parse_restart(options.text("--restart")),
+        restart_policy=request.parse_restart_policy(options.text("--restart") or ""),
         auto_remove=options.flag("--rm"),
         annotations=request.parse_annotations(options.list("--annotation")),
         cap_add=options.list("--cap-add"),

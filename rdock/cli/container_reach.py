@@ -27,6 +27,7 @@ Options:
   -e, --env list         Set environment variables
       --env-file list    Read in a file of environment variables
   -i, --interactive      Keep STDIN open even if not attached
+  -l, --latest           Act on the latest created container
       --privileged       Give extended privileges to the command
   -t, --tty              Allocate a pseudo-TTY
   -u, --user string      Username or UID (format: "<name|uid>[:<group|gid>]")
@@ -35,7 +36,7 @@ Options:
 
 
 def exec_(options: Options) -> int:
-    name, *words = options.arguments
+    container, words = _target(options)
     detach, terminal = options.flag("--detach"), options.flag("--tty")
     stdin = options.flag("--interactive") and not detach
     if terminal and stdin and not os.isatty(0):
@@ -53,13 +54,20 @@ def exec_(options: Options) -> int:
         privileged=options.flag("--privileged"),
         console_size=tty.console_size() if terminal else None,
     )
-    connection = _start(containers.lookup(name), wanted)
+    connection = _start(container, wanted)
     if detach:
         return 0
     try:
         return carry(connection, Attached(stdin, True, True, terminal))
     except Detached:
         raise _left() from None
+
+
+def _target(options: Options) -> tuple[Container, list[str]]:
+    """The container that is meant, and the words after it."""
+    if options.flag("--latest"):
+        return containers.latest(), options.arguments
+    return containers.lookup(options.arguments[0]), options.arguments[1:]
 
 
 def _start(container: Container, wanted: exec.Request) -> sockets.socket:
@@ -92,7 +100,7 @@ Options:
 
 
 def attach_(options: Options) -> int:
-    container = containers.lookup(options.arguments[0])
+    container, _ = _target(options)
     state = container.state()
     if state.status == "paused":
         raise Conflict("cannot attach to a paused container, unpause it first")

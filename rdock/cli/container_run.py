@@ -8,7 +8,7 @@ import sys
 from rdock.cli import container_create, container_options
 from rdock.cli.attachment import stay
 from rdock.cli.usage import Options
-from rdock.container import lifecycle, policies
+from rdock.container import lifecycle, streams
 from rdock.container.relay import Attached
 from rdock.errors import InvalidParameter
 from rdock.linux import tty
@@ -34,7 +34,7 @@ Options:
 
 def run(options: Options) -> int:
     detach, terminal = options.flag("--detach"), options.flag("--tty")
-    keys = policies.parse_detach_keys(options.text("--detach-keys") or "")
+    keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
     proxy = not options.given("--sig-proxy") or options.flag("--sig-proxy")
     if terminal and options.flag("--interactive") and not detach and not os.isatty(0):
         raise InvalidParameter("the input device is not a TTY")

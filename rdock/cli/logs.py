@@ -40,7 +40,8 @@ def logs(options: Options) -> int:
         raise Unsupported("configured logging driver does not support reading")
     follow = options.flag("--follow")
     state = container.state()
-    ended = state.monitor.open() if follow and state.is_running else None
+    # The keeper, since a monitor that is killed has a successor.
+    ended = (state.keeper.open() or state.monitor.open()) if follow and state.is_running else None
     wanted = log_reading.Range(tail, since, until)
     for entries in log_reading.read(container.log_path, wanted, follow=follow, ended=ended):
         _show(entries, times=options.flag("--timestamps"), details=options.flag("--details"))

@@ -54,6 +54,17 @@ COMMANDS: dict[str, Command] = {
     "stop": Command("container_manage:stop", "Stop one or more running containers"),
     "kill": Command("container_manage:kill", "Kill one or more running containers"),
     "rm": Command("container_manage:rm", "Remove one or more containers"),
+    "start": Command("container_start:start", "Start one or more stopped containers"),
+    "restart": Command("container_start:restart", "Restart one or more containers"),
+    "pause": Command("container_start:pause", "Pause all processes within one or more containers"),
+    "unpause": Command("container_start:unpause", "Unpause all processes within one or more containers"),
+    "rename": Command("container_change:rename", "Rename a container", needs_root=False),
+    "update": Command("container_change:update", "Update configuration of one or more containers", needs_root=False),
+    "top": Command("container_look:top_", "Display the running processes of a container"),
+    "port": Command(
+        "container_look:port", "List port mappings or a specific mapping for the container", needs_root=False
+    ),
+    "container prune": Command("container_change:prune", "Remove all stopped containers"),
     "load": Command("image:load", "Load an image from a tar archive or STDIN"),
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
@@ -78,6 +89,16 @@ ALIASES = {
     "container stop": "stop",
     "container kill": "kill",
     "container rm": "rm",
+    "container attach": "attach",
+    "container start": "start",
+    "container restart": "restart",
+    "container pause": "pause",
+    "container unpause": "unpause",
+    "container rename": "rename",
+    "container update": "update",
+    "container top": "top",
+    "container port": "port",
+    "container prune": "container prune",
     "container remove": "rm",
     "container inspect": "inspect --type=container",
     "image ls": "images",
@@ -282,9 +303,10 @@ def all_texts() -> list[str]:
 
 def overview() -> str:
     """The page that `rdock --help` shows."""
+    plain = {name: command for name, command in COMMANDS.items() if " " not in name}
     head, _, options = GLOBAL_TEXT.partition("\nGlobal Options:\n")
     return (
-        f"\n{head}\nCommands:\n{_list(COMMANDS)}\nGlobal Options:\n{options}\n"
+        f"\n{head}\nCommands:\n{_list(plain)}\nGlobal Options:\n{options}\n"
         "Run 'rdock COMMAND --help' for more information on a command.\n"
     )
 
@@ -299,7 +321,7 @@ def group_page(group: str) -> str:
     commands: dict[str, Command] = {}
     for name, short in ALIASES.items():
         noun, _, verb = name.partition(" ")
-        command = COMMANDS[short.partition(" ")[0]]
+        command = COMMANDS[short.partition(" --")[0]]
         if noun == group and command not in commands.values():
             commands[verb] = command
     return (

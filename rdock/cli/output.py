@@ -42,12 +42,12 @@ def _filled_in(text: str, rows: Sequence[Row], columns: Mapping[str, str]) -> li
     return table([template.heading(text, columns).split("\t"), *cells])
 
 
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with aligned columns; the last column is not padded."""
+def table(rows: Sequence[Sequence[str]], least: int = _MIN_WIDTH) -> list[str]:
+    """Lines with aligned columns of at least a width; the last column is not padded."""
     widths = [0] * max(map(len, rows), default=0)
     for row in rows:
         for index, cell in enumerate(row[:-1]):
-            widths[index] = max(widths[index], _MIN_WIDTH, len(cell) + _PADDING)
+            widths[index] = max(widths[index], least, len(cell) + _PADDING)
     return ["".join(cell.ljust(width) for cell, width in zip(row[:-1], widths)) + row[-1] for row in rows]  # noqa: B905
 
 

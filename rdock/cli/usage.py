@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Docker's type words for options that may be given more than once.
 _PLURAL = {"list", "map", "ulimit", "mount", "network", "filter", "strings", "pull-policy", "gpu-request"}
+# How a usage line ends whose last words are another program's.
+_FOREIGN = ("ARG...", "[ps OPTIONS]")
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
@@ -263,7 +265,7 @@ def compile_text(text: str) -> Grammar:
     # Docker ends the line with the other program's words in ARG...; docopt knows them as any others.
     pattern = docopt.parse_pattern(_as_docopt(usage[-1] if len(usage) > 1 else " ".join(usage[0].split()[2:])), [])
     least, most = _count(pattern)
-    return Grammar(tuple(options), least, most, "ARG..." in text.split("\n")[0])
+    return Grammar(tuple(options), least, most, any(words in text.split("\n")[0] for words in _FOREIGN))
 
 
 def _without_aliases(text: str) -> str:
@@ -277,7 +279,8 @@ def _as_docopt(usage: str) -> str:
     """Docker writes `[A...]` where docopt has `[A]...`, and file|URL|- for one argument."""
     import re
 
-    words = re.sub(r"\[(\S+)\.\.\.\]", r"[\1]...", usage)
+    words = re.sub(r"\[(\S+)\.\.\.\]", r"[\1]...", usage).replace("[ps OPTIONS]", "[ARG]...")
+    words = words.replace("PRIVATE_PORT[/PROTO]", "PRIVATE_PORT")
     words = re.sub(r"[A-Za-z][\w]*(\|[\w-]+)+", "SOURCE", words)
     return re.sub(r"([A-Z]+)\[:TAG\|@DIGEST\]|([A-Z_]+)\[:[A-Z]+\]", lambda match: match[1] or match[2], words)
 

@@ -19,13 +19,14 @@ from rdock.container import (
     exec,
     filters,
     freezer,
+    logs,
     removal,
     session,
     sharing,
     spec,
     stdio,
     users,
-)  # fmt: skip
+)
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.pipes import Pipes
@@ -120,7 +121,7 @@ class Monitor:
         try:
             self.server.listener = sockets.listen(self.container.bundle, "attach.sock")
             self.server.listener.setblocking(False)
-            self.server.log = self.log = LogWriter(self.container.log_path)
+            self.server.log = self.log = self._open_log()
             self._mount_root()
         except (RdockError, OSError) as e:
             self._fail(e)
@@ -165,6 +166,11 @@ class Monitor:
             self.server.use_pipes(*(streams.get(name, -1) for name in ("stdin", "stdout", "stderr")))
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
+
+    def _open_log(self) -> LogWriter:
+        config = self.container.config
+        how = self.container.host_config.log_config
+        return LogWriter(self.container.log_path, how, logs.attributes(how, config.labels, config.env))
 
     # -- run after run -------------------------------------------------------------------------
 

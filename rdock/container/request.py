@@ -17,6 +17,7 @@ from rdock.network import endpoint
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
 
     from rdock.image.images import Image
 
@@ -268,3 +269,29 @@ def check_target(target: str, what: str) -> str:
         inside = path[:5].rstrip("/")
         raise InvalidParameter(f"invalid {what}: '{target}': cannot be mounted because it is inside {inside}")
     return path
+
+
+def parse_restart_policy(text: str) -> dict[str, Any]:
+    """`--restart NAME[:COUNT]` → HostConfig.RestartPolicy. Raises InvalidParameter in Docker's words."""
+    name, colon, count = (text or "no").partition(":")
+    if not name:
+        raise InvalidParameter("invalid restart policy format: no policy provided before colon")
+    most = 0
+    if colon:
+        digits = count.removeprefix("-")
+        if not digits.isascii() or not digits.isdecimal() or len(digits) > 9:
+            raise InvalidParameter("invalid restart policy format: maximum retry count must be an integer")
+        most = int(count)
+    if name not in _RESTARTS:
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or "
+            "'unless-stopped'"
+        )
+    if most and name != "on-failure":
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if most < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+    return {"Name": name, "MaximumRetryCount": most}
+
+
+_RESTARTS = ("no", "always", "on-failure", "unless-stopped")

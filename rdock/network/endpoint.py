@@ -102,6 +102,19 @@ def from_bindings(bindings: Bindings) -> list[PortBinding]:
     ]
 
 
+def addresses(entries: list[dict[str, str]]) -> list[str]:
+    """Bindings of one port as `docker port` shows them: `0.0.0.0:8080`."""
+    return [f"{_bracketed(entry['HostIp'] or '0.0.0.0')}:{entry['HostPort']}" for entry in entries]
+
+
+def parse_private_port(text: str) -> str:
+    """`80`, `80/udp` → the key of a port in bindings. Raises InvalidParameter."""
+    port, slash, protocol = text.partition("/")
+    if not port.isdecimal() or not port.isascii() or (slash and protocol.lower() not in (*PROTOCOLS, "sctp")):
+        raise InvalidParameter(f"invalid port: {text}")
+    return f"{int(port[:6])}/{protocol.lower() or 'tcp'}"
+
+
 def describe(bindings: Bindings) -> str:
     """The PORTS column of `ps`: `0.0.0.0:8080->80/tcp`."""
     return ", ".join(

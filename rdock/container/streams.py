@@ -1,4 +1,4 @@
-"""What becomes of a container's end and of its output: restart policy, log driver, streams, detach keys.
+"""What becomes of a container's output and input: log driver, streams, detach keys.
 
 From the words of users to values, in Docker's rules and complaints; what they mean is done elsewhere.
 """
@@ -13,35 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 STREAMS = ("stdin", "stdout", "stderr")
-_RESTARTS = ("no", "always", "on-failure", "unless-stopped")
 # Docker's other log drivers: services of other machines and of the host.
 _FOREIGN_LOGS = ("awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog")
 _LOG_OPTIONS = ("max-size", "max-file", "compress")
 # What ctrl- goes with, in the order of the codes from 0 on.
 _CONTROLLED = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
-
-
-def parse_restart(text: str | None) -> dict[str, Any]:
-    """`--restart NAME[:COUNT]` as the API has it. Raises InvalidParameter."""
-    name, colon, count = (text or "no").partition(":")
-    if not name:
-        raise InvalidParameter("invalid restart policy format: no policy provided before colon")
-    most = 0
-    if colon:
-        digits = count.removeprefix("-")
-        if not digits.isascii() or not digits.isdecimal() or len(digits) > 9:
-            raise InvalidParameter("invalid restart policy format: maximum retry count must be an integer")
-        most = int(count)
-    if name not in _RESTARTS:
-        raise InvalidParameter(
-            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or "
-            "'unless-stopped'"
-        )
-    if most and name != "on-failure":
-        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
-    if most < 0:
-        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
-    return {"Name": name, "MaximumRetryCount": most}
 
 
 def parse_log_config(driver: str, options: list[str]) -> dict[str, Any]:

@@ -1,0 +1,50 @@
+"""Removing all containers that do not run, or those of them that filters choose."""
+
+from __future__ import annotations
+
+import os
+
+from rdock.container import containers, lifecycle
+from rdock.container.containers import Container
+from rdock.errors import Conflict, InvalidParameter, NoSuchContainer
+from rdock.linux import tree
+from rdock.state import moment, timestamp
+
+Filters = list[tuple[str, str]]
+
+
+def parse_filters(texts: list[str]) -> Filters:
+    """`KEY=VALUE` of `--filter`: until, label, label!. Raises InvalidParameter in Docker's words."""
+    found = []
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or key not in ("until", "label", "label!"):
+            raise InvalidParameter(f"invalid filter '{key}'")
+        if key == "until":
+            value = str(moment.parse(value, "until"))
+        found.append((key, value))
+    return found
+
+
+def prune(filters: Filters) -> tuple[list[str], int]:
+    """Remove what does not run and passes the filters: their ids, and the bytes that were theirs."""
+    removed, freed = [], 0
+    for container in containers.all_containers():
+        if not container.state().can_be_removed or not all(_passes(container, *each) for each in filters):
+            continue
+        size = sum(tree.size(os.path.join(container.directory, name)) for name in ("upper", "root"))
+        try:
+            lifecycle.remove(container)
+        except (Conflict, NoSuchContainer):
+            continue  # it was started, or removed, meanwhile
+        removed.append(container.id)
+        freed += size
+    return removed, freed
+
+
+def _passes(container: Container, key: str, value: str) -> bool:
+    if key == "until":
+        return timestamp.to_ns(container.created) < int(value)
+    name, equals, wanted = value.partition("=")
+    labels = container.config.labels
+    return (name in labels and (not equals or labels[name] == wanted)) == (key == "label")
