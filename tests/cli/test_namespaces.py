@@ -145,7 +145,9 @@ def test_cgroups_of_the_host_cannot_be_written(rdock: Rdock) -> None:
 
 
 def test_pids_of_another(rdock: Rdock, donor: str) -> None:
-    shown = out(rdock, "cat /proc/1/cmdline | tr '\\0' ' '; readlink /proc/self/ns/pid", "--pid", "container:donor")
+    shown = out(
+        rdock, "cat /proc/1/cmdline | tr '\\0' ' '; echo; readlink /proc/self/ns/pid", "--pid", "container:donor"
+    )
     program, pid = shown.split("\n")
     assert program == "sleep 6000 " and pid == rdock.ok("exec", donor, "readlink", "/proc/self/ns/pid")
 
@@ -288,10 +290,9 @@ def test_modes_that_are_none(rdock: Rdock, options: list[str], says: str) -> Non
 
 def test_ipc_that_is_not_shared(rdock: Rdock) -> None:
     container = rdock.ok("run", "-d", "--network", "none", STARTER, "sleep", "600")
-    refused(
-        rdock, *RUN, "--ipc", f"container:{container}", STARTER, "true",
-        says=f"can't join IPC of container {container}: non-shareable IPC (hint: use IpcMode:shareable",
-    )  # fmt: skip
+    result = rdock(*RUN, "--ipc", f"container:{container}", STARTER, "true")
+    says = f"can't join IPC of container {container}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+    assert result.code == 125 and says in result.err and is_clear(result.err), str(result)
     rdock.ok("rm", "-f", container)
 
 
