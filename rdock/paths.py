@@ -154,6 +154,11 @@ def staging() -> str:
     return os.path.join(data(), "staging")
 
 
+def events() -> str:
+    """What has happened, a line each; the older half has `.1` behind its name."""
+    return os.path.join(data(), "events.jsonl")
+
+
 def containers() -> str:
     return os.path.join(data(), "containers")
 

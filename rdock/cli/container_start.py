@@ -85,12 +85,11 @@ Options:
   -l, --latest          Act on the latest created container
   -s, --signal string   Signal to send to the container
   -t, --timeout int     Seconds to wait before killing the container
-      --time int        Deprecated: use --timeout
 """
 
 
 def restart(options: Options) -> int:
-    seconds = options.number("--timeout") if options.given("--timeout") else options.number("--time")
+    seconds = options.number("--timeout")
     number = signal_of(options.text("--signal"))
 
     def one(container: Container) -> None:

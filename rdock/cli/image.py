@@ -13,10 +13,7 @@ from rdock.errors import InvalidParameter, NoSuchImage, RdockError, Unsupported,
 from rdock.image import archive, filters, reference
 from rdock.image import images as store
 from rdock.image.images import Image, Use
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from rdock.values import Value
 
 IMAGES_TEXT = """\
 Usage:  rdock images [OPTIONS] [REPOSITORY[:TAG]]
@@ -50,8 +47,9 @@ def images(options: Options) -> int:
     options.flag("--all")
     digests = options.flag("--digests")
     name = options.arguments[0] if options.arguments else ""
+    whole = options.flag("--no-trunc")
     rows = [
-        _row(image, *names, whole=options.flag("--no-trunc"))
+        output.Row(_Shown(image, *names, whole=whole), _FIELDS, "*formatter.imageContext")
         for image in filters.select(store.list_images(), options.list("--filter"), name)
         for names in _names(image, digests=digests)
     ]
@@ -78,21 +76,37 @@ def _names(image: Image, *, digests: bool) -> list[tuple[str, str, str]]:
     return lines or [(none, none, none)]
 
 
-def _row(image: Image, repository: str, tag: str, digest: str, *, whole: bool) -> dict[str, Any]:
-    size = output.size(image.size, 3)
-    return {
-        "ID": f"sha256:{image.id}" if whole else image.id[:12],
-        "Repository": repository,
-        "Tag": tag,
-        "Digest": digest,
-        "CreatedSince": f"{output.age(image.created)} ago" if image.created > 0 else "N/A",
-        "CreatedAt": output.local_time(image.created) if image.created > 0 else "N/A",
-        "Size": size,
-        "VirtualSize": size,
-        "SharedSize": "N/A",
-        "UniqueSize": "N/A",
-        "Containers": "N/A",
-    }
+class _Shown(Value):
+    """A line of the list."""
+
+    image: Image
+    repository: str
+    tag: str
+    digest: str
+    whole: bool
+
+
+def _id(shown: _Shown) -> str:
+    return f"sha256:{shown.image.id}" if shown.whole else shown.image.id[:12]
+
+
+def _size(shown: _Shown) -> str:
+    return output.size(shown.image.size, 3)
+
+
+_FIELDS: output.Table = {
+    "ID": _id,
+    "Repository": lambda shown: shown.repository,
+    "Tag": lambda shown: shown.tag,
+    "Digest": lambda shown: shown.digest,
+    "CreatedSince": lambda shown: f"{output.age(shown.image.created)} ago" if shown.image.created > 0 else "N/A",
+    "CreatedAt": lambda shown: output.local_time(shown.image.created) if shown.image.created > 0 else "N/A",
+    "Size": _size,
+    "VirtualSize": lambda shown: output.size(shown.image.size),
+    "SharedSize": lambda _: "N/A",
+    "UniqueSize": lambda _: "N/A",
+    "Containers": lambda _: "N/A",
+}
 
 
 LOAD_TEXT = """\

@@ -12,14 +12,14 @@ import sys
 
 from rdock import __version__, config, launch, paths
 from rdock.cli import usage
-from rdock.errors import RdockError, UsageError, printable, reason
+from rdock.errors import InvalidParameter, RdockError, printable, reason
 from rdock.linux import process
 from rdock.runtime import rootless
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 class Command(Value):
@@ -46,9 +46,9 @@ COMMANDS: dict[str, Command] = {
         needs_root=False,
         reads_store=False,
     ),
-    "ps": Command("container_watch:ps", "List containers", needs_root=False),
+    "ps": Command("container_list:ps", "List containers", needs_root=False),
     "images": Command("image:images", "List images", needs_root=False),
-    "inspect": Command("container_watch:inspect_", "Return low-level information on rdock objects", needs_root=False),
+    "inspect": Command("inspect:inspect_", "Return low-level information on rdock objects", needs_root=False),
     "logs": Command("logs:logs", "Fetch the logs of a container", needs_root=False),
     "wait": Command("container_manage:wait", "Block until one or more containers stop, then print their exit codes"),
     "stop": Command("container_manage:stop", "Stop one or more running containers"),
@@ -69,6 +69,7 @@ COMMANDS: dict[str, Command] = {
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
     "rmi": Command("image:rmi", "Remove one or more images"),
+    "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
     "doctor": Command(
@@ -109,6 +110,7 @@ ALIASES = {
     "image rm": "rmi",
     "image remove": "rmi",
     "image inspect": "inspect --type=image",
+    "system events": "events",
     "system info": "info",
 }
 
@@ -120,10 +122,25 @@ Containers for people without root
 Global Options:
   -D, --debug                   Show what is done, on the error output
       --id-mode string          How root's ids are made: auto, subids, direct or single
+  -l, --log-level string        Accepted as Docker's: debug, info, warn, error or fatal
       --storage-driver string   Storage driver for new containers: overlay, fuse-overlayfs or copy
   -v, --version                 Print version information and quit
 """
-
+# Those of Docker's that choose a daemon: understood, so that a script that sets them is answered well, not shown.
+_WITH_DAEMON_TEXT = (
+    GLOBAL_TEXT
+    + """\
+      --config string           Location of client config files
+  -c, --context string          Name of the context
+  -H, --host list               Daemon socket to connect to
+      --tls                     Use TLS
+      --tlscacert string        Certificates of authorities
+      --tlscert string          Certificate
+      --tlskey string           Key
+      --tlsverify               Use TLS and verify the remote
+"""
+)
+_LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
 
 # Where the command was given; what `callers_directory` tells.
 _directory = ""
@@ -182,19 +199,19 @@ def _fill_standard_streams() -> None:
 
 
 def _run(words: list[str]) -> int:
-    options = usage.parse(GLOBAL_TEXT, "", words)
+    options = usage.parse(_WITH_DAEMON_TEXT, "", words)
     if options is None or (not options.arguments and not options.flag("--version")):
-        sys.stdout.write(overview())
-        return 0
+        return _help([])
     if options.flag("--version"):
         sys.stdout.write(f"rdock version {__version__}\n")
         return 0
     launch.debugging = options.flag("--debug")
-    if options.arguments[0] in groups() and options.arguments[1:2] in ([], ["--help"], ["-h"]):
+    _check_globals(options)
+    if options.arguments[0] in groups() and options.arguments[1:2] in ([], ["--help"], ["-h"], ["help"]):
         return _help(options.arguments[:1])
     name, rest = find(options.arguments)
     if name == "help":
-        return _help(rest)
+        return _help([word for word in rest if word not in ("--help", "-h")])
     command = COMMANDS[name]
     module = importlib.import_module(f"rdock.cli.{command.place.partition(':')[0]}")
     function = command.place.partition(":")[2]
@@ -213,6 +230,30 @@ def _run(words: list[str]) -> int:
         return code
     except RdockError as e:
         return complain(e, command.failure if e.exit_code == 1 else e.exit_code)
+
+
+def _help(words: list[str]) -> int:
+    from rdock.cli import help
+
+    sys.stdout.write(help.page(words))
+    return 0
+
+
+def _check_globals(options: usage.Options) -> None:
+    """Take what is harmless of Docker's global options, and refuse what cannot be."""
+    level = options.text("--log-level")
+    if level is not None and level.lower() not in _LOG_LEVELS:
+        raise InvalidParameter(f"unable to parse logging level: {level}")
+    # Where a client keeps its settings and certificates is of no matter to one that connects to nobody.
+    for name in ("--config", "--tlscacert", "--tlscert", "--tlskey"):
+        options.text(name)
+    asked = {name: options.text(name) for name in ("--host", "--context")}
+    asked |= {name: "" for name in ("--tls", "--tlsverify") if options.flag(name)}
+    for name, value in asked.items():
+        if value is not None and (name, value) != ("--context", "default"):
+            from rdock.cli import refusals
+
+            raise refusals.of_daemon(name, value)
 
 
 def enter() -> None:
@@ -269,25 +310,19 @@ def find(words: list[str]) -> tuple[str, list[str]]:
         name, *implied = ALIASES.get(name, name).split(" --")
         if name in COMMANDS or name == "help":
             return name, [*(f"--{option}" for option in implied), *words[count:]]
+    refuse_missing(words)
+    from rdock.cli import help
+
+    raise help.unknown_command(words)
+
+
+def refuse_missing(words: list[str]) -> None:
+    """Raise NotThereYet or Unsupported if Docker has the command that rdock lacks."""
     from rdock.cli import docker_names
 
-    in_group = words[0] in groups()
     known = docker_names.missing_command(words)
     if known is not None:
         raise known
-    raise UsageError(
-        f"unknown command: rdock {' '.join(words[: 1 + in_group])}",
-        f"\nRun 'rdock {words[0] + ' ' if in_group else ''}--help' for more information",
-    )
-
-
-def _help(words: list[str]) -> int:
-    if len(words) == 1 and words[0] in groups():
-        sys.stdout.write(group_page(words[0]))
-        return 0
-    name, _ = find(words or ["help"])
-    sys.stdout.write(overview() if name == "help" else "\n" + text_of(COMMANDS[name]) + "\n")
-    return 0
 
 
 def text_of(command: Command) -> str:
@@ -298,38 +333,9 @@ def text_of(command: Command) -> str:
 
 def all_texts() -> list[str]:
     """Every help text, for the table of grammars and for tests."""
-    return [GLOBAL_TEXT, *(text_of(command) for command in COMMANDS.values())]
-
-
-def overview() -> str:
-    """The page that `rdock --help` shows."""
-    plain = {name: command for name, command in COMMANDS.items() if " " not in name}
-    head, _, options = GLOBAL_TEXT.partition("\nGlobal Options:\n")
-    return (
-        f"\n{head}\nCommands:\n{_list(plain)}\nGlobal Options:\n{options}\n"
-        "Run 'rdock COMMAND --help' for more information on a command.\n"
-    )
+    return [_WITH_DAEMON_TEXT, *(text_of(command) for command in COMMANDS.values())]
 
 
 def groups() -> set[str]:
-    """Docker's nouns: the first words of the longer spellings."""
-    return {name.partition(" ")[0] for name in ALIASES}
-
-
-def group_page(group: str) -> str:
-    """The page that `rdock container` shows: its commands, each in one spelling."""
-    commands: dict[str, Command] = {}
-    for name, short in ALIASES.items():
-        noun, _, verb = name.partition(" ")
-        command = COMMANDS[short.partition(" --")[0]]
-        if noun == group and command not in commands.values():
-            commands[verb] = command
-    return (
-        f"\nUsage:  rdock {group} COMMAND\n\nCommands:\n{_list(commands)}\n"
-        f"Run 'rdock {group} COMMAND --help' for more information on a command.\n"
-    )
-
-
-def _list(commands: Mapping[str, Command]) -> str:
-    width = max(map(len, commands))
-    return "".join(f"  {name:<{width}}  {command.summary}\n" for name, command in commands.items())
+    """Docker's nouns of which rdock has a command: the first words of the longer spellings."""
+    return {name.partition(" ")[0] for name in (*ALIASES, *COMMANDS) if " " in name}

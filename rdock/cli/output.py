@@ -5,69 +5,134 @@ from __future__ import annotations
 import sys
 import time
 
+from rdock.cli.go_values import MISSING, Struct, text, to_json
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any, TypeAlias
 
     from rdock.cli.usage import Options
 
-Row: TypeAlias = "Mapping[str, Any]"
+Table: TypeAlias = "Mapping[str, Callable[[Any], Any]]"
 
 # Go's tabwriter as docker/cli sets it up.
 _MIN_WIDTH, _PADDING = 10, 3
 
 
-def show(rows: Sequence[Row], columns: Mapping[str, str], options: Options, quiet_key: str) -> None:
-    """Print a list of objects as `--format` and `--quiet` ask; `columns` is the default table: field → heading."""
-    template = (options.text("--format") or "").replace("\\t", "\t").replace("\\n", "\n")
-    if template in ("", "table") and options.flag("--quiet"):
+class Row(Struct):
+    """One line of a list, whose fields are made when they are asked for: `fields` has a function for each.
+
+    `methods` take an argument: `.Label "name"`.
+    """
+
+    def __init__(self, item: Any, fields: Table, type_name: str, methods: Table | None = None) -> None:
+        super().__init__()
+        self.item, self.fields, self.methods, self.type_name = item, fields, methods or {}, type_name
+
+    def __missing__(self, name: str) -> Any:
+        self[name] = found = self.fields[name](self.item)
+        return found
+
+    def field(self, name: str) -> Any:
+        return self[name] if name in self.fields else MISSING
+
+    def method(self, name: str, arguments: list[Any]) -> Any:
+        if name not in self.methods:
+            return MISSING
+        if len(arguments) != 1:
+            raise TypeError(f"wrong number of args for {name}: want 1 got {len(arguments)}")
+        return self.methods[name](self.item)(arguments[0])
+
+    def whole(self) -> dict[str, Any]:
+        """All fields."""
+        return {name: self[name] for name in self.fields}
+
+
+def show(
+    rows: Sequence[Row], columns: Mapping[str, str], options: Options, quiet_key: str, *, quiet_wins: bool = False
+) -> None:
+    """Print a list of objects as `--format` and `--quiet` ask; `columns` is the default table: field → heading.
+
+    Of the two the format counts, unless `quiet_wins`: Docker's lists differ in that.
+    """
+    given = (options.text("--format") or "").strip(" ")
+    if options.flag("--quiet") and (quiet_wins or given in ("", "table")):
+        if given and quiet_wins:
+            sys.stderr.write("WARNING: Ignoring custom format, because both --format and --quiet are set.\n")
         lines = [str(row[quiet_key]) for row in rows]
-    elif template in ("", "table"):
-        lines = table([list(columns.values()), *([go_text(row[field]) for field in columns] for row in rows)])
-    elif template == "json":
-        lines = [to_json(dict(sorted(row.items()))) for row in rows]
+    elif given in ("", "table"):
+        lines = table([list(columns.values()), *([text(row[field]) for field in columns] for row in rows)])
+    elif given == "json":
+        lines = [to_json(row.whole(), escape_html=True) for row in rows]
     else:
-        lines = _filled_in(template, rows, columns)
-    sys.stdout.write("".join(line + "\n" for line in lines))
+        lines = _filled_in(given, rows, columns)
+    write("".join(line + "\n" for line in lines))
 
 
-def _filled_in(text: str, rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
-    from rdock.cli import template
+def write(text: str) -> None:
+    """To the standard output, also what is no UTF-8: bytes in arguments are allowed to be anything."""
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
 
-    if not text.startswith("table "):
-        return [template.render(text, row) for row in rows]
-    text = text[6:].strip()
-    cells = [template.render(text, row).split("\t") for row in rows]
-    return table([template.heading(text, columns).split("\t"), *cells])
+
+def _filled_in(given: str, rows: Sequence[Row], columns: Mapping[str, str]) -> list[str]:
+    from rdock.cli.template import Template
+
+    is_table = given.startswith("table")
+    source = given.removeprefix("table").strip(" ").replace("\\t", "\t").replace("\\n", "\n")
+    complaint = "template parsing error: "
+    template = Template(source, complaint)
+    found = [template.render(row, complaint=complaint) for row in rows]
+    if not is_table:
+        return found
+    lines = "\n".join([template.heading({**_HEADINGS, **columns}), *found])
+    return table([line.split("\t") for line in lines.split("\n")])
+
+
+# The headings of all lists, by field; where two lists differ, that of ps is here.
+_HEADINGS = {
+    "ID": "CONTAINER ID", "Names": "NAMES", "Image": "IMAGE", "Command": "COMMAND", "CreatedAt": "CREATED AT",
+    "RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE",
+    "Labels": "LABELS", "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
+    "Platform": "PLATFORM", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
+    "VirtualSize": "SIZE", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
+}  # fmt: skip
 
 
 def table(rows: Sequence[Sequence[str]], least: int = _MIN_WIDTH) -> list[str]:
-    """Lines with aligned columns of at least a width; the last column is not padded."""
-    widths = [0] * max(map(len, rows), default=0)
-    for row in rows:
-        for index, cell in enumerate(row[:-1]):
-            widths[index] = max(widths[index], least, len(cell) + _PADDING)
-    return ["".join(cell.ljust(width) for cell, width in zip(row[:-1], widths)) + row[-1] for row in rows]  # noqa: B905
+    """Lines with aligned columns of at least a width, as Go's text/tabwriter has them.
+
+    A column is a run of lines that have a cell there with another one behind it; the last cell of a line
+    belongs to no column.
+    """
+    widths = [[0] * (len(row) - 1) for row in rows]
+    _align(rows, widths, least, 0, 0, len(rows))
+    return [
+        "".join(cell.ljust(width) for cell, width in zip(row[:-1], line, strict=True)) + row[-1]
+        for row, line in zip(rows, widths, strict=True)
+    ]
 
 
-def go_text(value: Any) -> str:
-    """A value as Go's templates print it."""
-    if value is None:
-        return "<no value>"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, dict):
-        return "map[" + " ".join(f"{key}:{go_text(inner)}" for key, inner in sorted(value.items())) + "]"
-    if isinstance(value, (list, tuple)):
-        return "[" + " ".join(map(go_text, value)) + "]"
-    return str(value)
-
-
-def to_json(value: Any) -> str:
-    import json  # of the dear ones, see tests/unit/test_start.py
-
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+def _align(
+    rows: Sequence[Sequence[str]], widths: list[list[int]], least: int, column: int, start: int, end: int
+) -> None:
+    first = start
+    while first < end:
+        if len(rows[first]) - 1 <= column:
+            first += 1
+            continue
+        last = first
+        while last < end and len(rows[last]) - 1 > column:
+            last += 1
+        width = max(least, *(len(row[column]) + _PADDING for row in rows[first:last]))
+        for line in widths[first:last]:
+            line[column] = width
+        _align(rows, widths, least, column + 1, first, last)
+        first = last
 
 
 # -- sizes and ages ------------------------------------------------------------------------------

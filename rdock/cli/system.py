@@ -8,6 +8,9 @@ import platform
 import sys
 
 from rdock import __version__
+from rdock.cli.go_values import to_json
+from rdock.cli.inspect_types import typed
+from rdock.cli.output import write
 from rdock.cli.template import render
 from rdock.cli.usage import Options
 from rdock.container import diagnosis
@@ -15,7 +18,12 @@ from rdock.container.spec import OCI_VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+# Of Docker's API: the version whose objects rdock shows, and the first that knows them.
+API_VERSION, MIN_API_VERSION = "1.45", "1.24"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 VERSION_TEXT = """\
 Usage:  rdock version [OPTIONS]
@@ -28,15 +36,45 @@ Options:
 
 
 def version(options: Options) -> int:
-    facts = {
-        "Version": __version__,
-        "OCIVersion": OCI_VERSION,
-        "PythonVersion": platform.python_version(),
-        "Os": "linux",
-        "Arch": platform.machine(),
+    """In Docker's shape. There is no server: what it would say, rdock says of itself."""
+    machine = _ARCHITECTURES.get(platform.machine(), platform.machine())
+    both = {"Version": __version__, "ApiVersion": API_VERSION, "Os": "linux", "Arch": machine}
+    engine = {
+        "ApiVersion": API_VERSION,
+        "Arch": machine,
         "KernelVersion": os.uname().release,
+        "MinAPIVersion": MIN_API_VERSION,
+        "Os": "linux",
+        "PythonVersion": platform.python_version(),
     }
-    return _show(facts, options.text("--format"))
+    runtime = {"OCI": OCI_VERSION}
+    facts = {
+        "Client": {**both, "DefaultAPIVersion": API_VERSION, "PythonVersion": platform.python_version()},
+        "Server": {
+            "Platform": {"Name": "rdock"},
+            "Components": [
+                {"Name": "Engine", "Version": __version__, "Details": engine},
+                {"Name": "rdock", "Version": __version__, "Details": runtime},
+            ],
+            **both,
+            "MinAPIVersion": MIN_API_VERSION,
+            "KernelVersion": os.uname().release,
+        },
+    }
+    if options.text("--format"):
+        return _show(facts, options.text("--format"))
+    client = [("Version", __version__), ("API version", API_VERSION), ("Python version", platform.python_version()),
+              ("OS/Arch", f"linux/{machine}")]  # fmt: skip
+    server = [("Version", __version__), ("API version", f"{API_VERSION} (minimum version {MIN_API_VERSION})"),
+              ("OS/Arch", f"linux/{machine}"), ("Kernel version", os.uname().release)]  # fmt: skip
+    sys.stdout.write("Client:\n" + _lines(client, 1) + "\nServer: rdock\n Engine:\n" + _lines(server, 2))
+    sys.stdout.write(" rdock:\n" + _lines([("Version", __version__), ("OCI", OCI_VERSION)], 2))
+    return 0
+
+
+def _lines(facts: Sequence[tuple[str, str]], indent: int) -> str:
+    """As docker/cli aligns them: all values in one column."""
+    return "".join(f"{' ' * indent}{name + ':':<{20 - indent}}{value}\n" for name, value in facts)
 
 
 INFO_TEXT = """\
@@ -56,11 +94,11 @@ def info(options: Options) -> int:
     return _show(diagnosis.info(), options.text("--format"))
 
 
-def _show(facts: Mapping[str, object], template: str | None) -> int:
+def _show(facts: Mapping[str, Any], template: str | None) -> int:
     if template == "json":
-        sys.stdout.write(json.dumps(facts) + "\n")
+        write(to_json(typed(facts)) + "\n")
     elif template:
-        sys.stdout.write(render(template, facts) + "\n")
+        write(render(template, typed(facts)) + "\n")
     else:
         for name, value in facts.items():
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)

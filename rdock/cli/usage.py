@@ -19,7 +19,7 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Any
 
 # Docker's type words for options that may be given more than once.
@@ -117,7 +117,7 @@ def parse(text: str, command: str, words: Sequence[str]) -> Options | None:
             _check_count(grammar, command, found)
         return found
     except UsageError as e:
-        e.hint = hint
+        e.hint = (f"\n{e.hint}\n" if e.hint else "") + hint
         raise
 
 
@@ -141,8 +141,14 @@ def _match(grammar: Grammar, command: str, words: list[str]) -> Options | None:
             if name == "--help":
                 return None
             option = longs.get(name) or longs.get(_hidden_spelling(name))
+            if option is None and _is_harmless(command, name):
+                option = Option(name, "", "bool")
+                _take(option, name, equals, value, words, found)
+                if _BOOLEANS[found.pop(name)[0].lower()]:
+                    continue
+                option = None
             if option is None:
-                raise _unknown(command, name, f"unknown flag: {name}")
+                raise _unknown(command, name, f"unknown flag: {name}", longs)
             _take(option, name, equals, value, words, found)
         elif word.startswith("-") and word != "-":
             cluster = word[1:]
@@ -152,7 +158,7 @@ def _match(grammar: Grammar, command: str, words: list[str]) -> Options | None:
                 if option is None:
                     if short == "-h":
                         return None
-                    raise _unknown(command, short, f"unknown shorthand flag: '{short[1]}' in {word}")
+                    raise _unknown(command, short, f"unknown shorthand flag: '{short[1]}' in {word}", ())
                 if option.kind == "bool":
                     if cluster.startswith("="):
                         _take(option, short, "=", cluster[1:], words, found)
@@ -176,11 +182,17 @@ def _hidden_spelling(name: str) -> str:
     return docker_names.HIDDEN_SPELLINGS.get(name, "")
 
 
-def _unknown(command: str, name: str, complaint: str) -> RdockError:
-    """The error for an option that rdock lacks: another one if Docker has it."""
+def _is_harmless(command: str, name: str) -> bool:
     from rdock.cli import docker_names
 
-    return docker_names.missing_option(command, name) or UsageError(complaint)
+    return docker_names.is_harmless(command, name)
+
+
+def _unknown(command: str, name: str, complaint: str, known: Iterable[str]) -> RdockError:
+    """The error for an option that rdock lacks: another one if Docker has it."""
+    from rdock.cli import docker_names, suggestions
+
+    return docker_names.missing_option(command, name) or UsageError(complaint, suggestions.sentence(name, known))
 
 
 def _take(

@@ -83,6 +83,11 @@ class HostConfig(Value):
     ulimits: list[dict[str, Any]] = []
     """Name, Soft, Hard."""
 
+    @property
+    def has_own_pids(self) -> bool:
+        """Whether the container has a pid namespace of its own."""
+        return self.pid_mode in ("", "private")
+
 
 def read_env_file(path: str, environment: Mapping[str, str] | None) -> list[str]:
     """The lines of an `--env-file`, as Docker reads them: NAME=VALUE, or NAME to copy from

@@ -19,7 +19,8 @@ import time
 
 from rdock import jsontext, launch
 from rdock.container import background, removal
-from rdock.container.monitor import Heritage, Monitor, Order
+from rdock.container.monitor import Monitor, Order
+from rdock.container.run import Heritage
 from rdock.errors import SystemFailure
 from rdock.linux import process, signals, sockets
 

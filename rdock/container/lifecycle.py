@@ -9,7 +9,7 @@ import os
 import time
 
 from rdock import paths
-from rdock.container import attach, containers, control, held_signals, keeper, names, removal
+from rdock.container import attach, containers, control, events, held_signals, keeper, names, removal
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
 from rdock.container.monitor import Order
@@ -79,6 +79,7 @@ def create(
         if isinstance(e, OSError):
             raise system_failure("cannot create the container", e) from e
         raise
+    events.note(container, "create")
     return Made(container, lock)
 
 
@@ -209,6 +210,7 @@ def kill(container: Container, number: int) -> None:
         raise NotRunning(container.id) from None
     finally:
         os.close(pidfd)
+    events.note(container, "kill", signal=str(number))
     if stops:
         control.go_on_if_paused(container, state)
 
@@ -228,17 +230,21 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
         return True
     if seconds is None:
         seconds = STOP_SECONDS if container.config.stop_timeout is None else container.config.stop_timeout
+    number = number or stop_signal(container.config.stop_signal)
     try:
-        signals.pidfd_send_signal(pidfd, number or stop_signal(container.config.stop_signal))
+        signals.pidfd_send_signal(pidfd, number)
+        events.note(container, "kill", signal=str(number))
         control.go_on_if_paused(container, state)
         if not process.wait_exit(pidfd, None if seconds < 0 else seconds):
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+            events.note(container, "kill", signal=str(signals.SIGKILL))
             process.wait_exit(pidfd)
     except ProcessLookupError:
         pass
     finally:
         os.close(pidfd)
     await_monitor(container)
+    events.note(container, "stop")
     return True
 
 
@@ -248,6 +254,7 @@ def restart(container: Container, seconds: int | None = None, number: int | None
     made = claim(container)
     if made is not None:
         start(made)
+    events.note(container, "restart")
 
 
 def await_monitor(container: Container) -> None:

@@ -35,7 +35,7 @@ _ASCII = bytes(range(128))
 _OTHERS_TO_FF = _ASCII + b"\xff" * 128
 _REPLACEMENT = b"\\ufffd"
 # A text with more wrong bytes than these in one chunk is not text.
-_FEW_ERRORS = 32
+_FEW_ERRORS = 8
 
 
 class Limits(Value):

@@ -12,35 +12,15 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import (
-    background,
-    containers,
-    device_nodes,
-    exec,
-    filters,
-    freezer,
-    logs,
-    removal,
-    session,
-    sharing,
-    spec,
-    stdio,
-    users,
-)
+from rdock.container import background, containers, events, exec, freezer, logs, removal, run, session, spec, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
-from rdock.container.pipes import Pipes
+from rdock.container.run import Heritage, Run
 from rdock.errors import Conflict, DataLoss, InvalidParameter, RdockError, SystemFailure, system_failure
-from rdock.linux import cgroup, idmap, namespaces, process, sockets
 from rdock.linux import mount as m
-from rdock.linux.inroot import O_PATH
-from rdock.network import endpoint, sandbox, subnet, uplink
-from rdock.network.uplink import Uplink
-from rdock.runtime import engines
+from rdock.linux import namespaces, process, sockets
 from rdock.runtime.channel import Failed
-from rdock.runtime.engines import Engine
-from rdock.runtime.parent import Created
-from rdock.state import record, timestamp
+from rdock.state import timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
 from rdock.values import Value
@@ -53,6 +33,9 @@ if TYPE_CHECKING:
 _FIRST_DELAY = 0.1
 _MOST_DELAY = 60.0
 _LASTED = 10.0
+_FAILURES = (RdockError, Failed, OSError, EOFError)
+# Nobody knows how process 1 ended.
+_UNKNOWN = 255
 
 
 class Order(Value):
@@ -67,38 +50,13 @@ class Order(Value):
     console_size: tuple[int, int] | None
 
 
-class Heritage(Value):
-    """What a monitor leaves to its successor of the present run."""
-
-    pid: int
-    since: float
-    """time.monotonic() when it was made."""
-    terminal: bool
-    streams: list[str]
-    """What the first of `fds` are: stdin, stdout, stderr; one of a terminal is all three."""
-    uplink_pid: int
-    """0: none. The last two of `fds` are its `alive` and `log`."""
-    fds: list[int]
-
-    @classmethod
-    def from_json(cls, found: dict[str, Any], fds: list[int]) -> Heritage:
-        return cls(**found, fds=fds)
-
-
 class Monitor:
     """One container's monitor. `prepare` is the keeper's; then comes `work` or `resume`, in a process of its own."""
 
     def __init__(self, order: Order) -> None:
         self.container = order.container
         self.order = order
-        self.engine: Engine = engines.choose(self.container.host_config.runtime)
-        self.uplink: Uplink | None = None
-        self.bindings: endpoint.Bindings = {}
-        self.let_go = False
-        self.subnet = subnet.choose()
-        self.group: cgroup.Cgroup | None = None
-        self.pid = 0
-        self.created: Created | None = None
+        self.run = Run(self.container)
         self.keeper_pid = self.keeper_start = 0
         self.state = _fresh(self.container)
         self.started_before = self.state.started_at
@@ -128,25 +86,47 @@ class Monitor:
             return False
         return True
 
+    def _open_log(self) -> LogWriter:
+        config = self.container.config
+        how = self.container.host_config.log_config
+        return LogWriter(self.container.log_path, how, logs.attributes(how, config.labels, config.env))
+
+    def _mount_root(self) -> None:
+        container = self.container
+        if container.rootfs:
+            ready = _binder(container.rootfs)
+        else:
+            ready = driver.mounter(
+                container.driver, self.order.layers, container.directory,
+                read_only=container.host_config.readonly_rootfs,
+            )  # fmt: skip
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        m.set_propagation("/", m.MS_SLAVE)
+        if container.host_config.init:
+            m.protect(
+                spec.init_program(container.host_config)
+            )  # the container's root may own it, and may be allowed to remount
+        os.makedirs(container.root, mode=0o700, exist_ok=True)
+        ready(container.root)
+
     def work(self, keeper: sockets.socket) -> None:
         """Start the container and see to it until its end."""
         self.keeper = keeper
         try:
             self._start(self.order.console_size)
-        except (RdockError, Failed, OSError, EOFError) as e:
+        except _FAILURES as e:
             self._fail(e)
             return
         self.server.add_client(self.order.connection)
         self.server.broadcast(b"s")
-        self._attend(os.pidfd_open(self.pid))
+        self._attend(os.pidfd_open(self.run.pid))
 
     def resume(self, keeper: sockets.socket, heritage: Heritage | None) -> None:
         """Go on where a monitor that was killed has left."""
         self.keeper = keeper
         self.state = self.container.recorded_state()
         self.stops = self.state.stopped_by_user
-        if self.state.cgroup:
-            self.group = cgroup.Cgroup(self.state.cgroup)
+        self.run.inherit(heritage, self.state.cgroup, self.state.ports)
         if self.state.finished:
             self._take_away(self.state.exit_code)
             return
@@ -154,32 +134,45 @@ class Monitor:
         if heritage is None:
             self._attend(-1)
             return
-        self.pid = heritage.pid
-        self.bindings = self.state.ports
-        if heritage.uplink_pid:
-            alive, log = heritage.fds[-2:]
-            self.uplink = Uplink(heritage.uplink_pid, alive, -1, self.container.bundle, log)
-        if heritage.terminal:
-            self.server.use_terminal(heritage.fds[0])
-        else:
-            streams = dict(zip(heritage.streams, heritage.fds, strict=False))
-            self.server.use_pipes(*(streams.get(name, -1) for name in ("stdin", "stdout", "stderr")))
+        self.run.serve(self.server)
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
 
-    def _open_log(self) -> LogWriter:
-        config = self.container.config
-        how = self.container.host_config.log_config
-        return LogWriter(self.container.log_path, how, logs.attributes(how, config.labels, config.env))
-
     # -- run after run -------------------------------------------------------------------------
+
+    def _start(self, console_size: tuple[int, int] | None) -> None:
+        """Begin a run. Raises one of _FAILURES."""
+        self.started_before = self.state.started_at
+        self.run.make_group()
+        self._record(self.state._replace(started_at="", cgroup=self.run.group_path))
+        self.run.create(console_size)
+        # Recorded before the program runs: whoever finds it running must also find this.
+        pid = self.run.pid
+        begun = self.state._replace(
+            pid=pid, pid_start=process.start_time(pid), ports=self.run.bindings, subnet=self.run.network_base,
+            started_at=timestamp.now(), restarting=False,
+        )  # fmt: skip
+        self._record(begun)
+        heritage = self.run.heritage()
+        self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), heritage.fds)
+        self.run.start()
+        self.run.serve(self.server)
+        events.note(self.container, "start")
+
+    def _tell_keeper(self, packet: bytes, fds: list[int] | tuple[()] = ()) -> None:
+        if self.keeper is None:
+            return  # this is the keeper
+        try:
+            sockets.send_fds(self.keeper, packet, fds)
+        except OSError:
+            pass  # the keeper was killed; then this container has no second chance
 
     def _attend(self, ended: int) -> None:
         """See to the present run and to those that follow by the restart policy; -1: it is over already."""
         delay = _FIRST_DELAY
         while True:
             began = time.monotonic()
-            code = self._await_end(ended) if self.pid else self.state.exit_code
+            code = self._await_end(ended) if self.run.pid else self.state.exit_code
             if time.monotonic() - began > _LASTED:
                 delay = _FIRST_DELAY
             if not self._shall_restart(code) or not self._await_restart(code, delay):
@@ -187,50 +180,43 @@ class Monitor:
             delay = min(2 * delay, _MOST_DELAY)
             self.state = self.state._replace(restart_count=self.state.restart_count + 1)
             try:
+                self.run = Run(self.container)
                 self._start(None)
-            except (RdockError, Failed, OSError, EOFError) as e:
+            except _FAILURES as e:
                 self._fail(e)
                 return
-            ended = os.pidfd_open(self.pid)
+            ended = os.pidfd_open(self.run.pid)
         self._finish(code)
 
     def _await_end(self, ended: int) -> int:
-        """Carry the streams until process 1 has ended: its exit code. What belonged to this run is gone afterwards."""
+        """Carry the streams until process 1 has ended: its exit code."""
         if ended >= 0:
             self.server.run(ended)
             os.close(ended)
         code = self._exit_code()
         self.log.flush()
+        now = timestamp.now()
         self.state = self.state._replace(
-            pid=0, pid_start=0, ports={}, paused=False, finished_at=timestamp.now(), exit_code=code
-        )
+            pid=0, pid_start=0, ports={}, paused=False, finished_at=now, exit_code=code
+        )  # fmt: skip
+        seconds = (timestamp.to_ns(now) - timestamp.to_ns(self.state.started_at)) // 1_000_000_000
+        events.note(self.container, "die", exitCode=str(code), execDuration=str(seconds))
         return code
 
     def _exit_code(self) -> int:
         """It stays with the kernel until it is on record: should this process be killed now, the keeper gets it."""
         try:
-            found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            found = os.waitid(os.P_PID, self.run.pid, os.WEXITED | os.WNOWAIT)
             assert found is not None
             return found.si_status if found.si_code == os.CLD_EXITED else 128 + found.si_status
         except ChildProcessError:
             pass
         assert self.keeper is not None
         try:
-            self.keeper.setblocking(True)
             packet = self.keeper.recv(64)
-            return int(packet[1:]) if packet[:1] == b"c" else 255
+            return int(packet[1:]) if packet[:1] == b"c" else _UNKNOWN
         except OSError:
-            return 255  # the keeper was killed too, after the monitor whose place this one takes
-
-    def _end_run(self) -> None:
-        """Let go of what a run had: after its end is on record."""
-        try:
-            os.waitpid(self.pid, 0)
-        except ChildProcessError:
-            pass
-        self.pid = 0
-        self.engine.delete(self.container.id, self.container.bundle)
-        self._tell_keeper(b"e")
+            return _UNKNOWN  # the keeper was killed too, after the monitor whose place this one takes
 
     def _shall_restart(self, code: int) -> bool:
         """What the restart policy says, as it is now: it can be changed while the container runs."""
@@ -247,44 +233,19 @@ class Monitor:
 
     def _await_restart(self, code: int, seconds: float) -> bool:
         """Wait between two runs; False if the container was stopped meanwhile."""
-        if self.pid:
+        if self.run.pid:
             self._record(self.state._replace(restarting=True))
-            self._end_run()
+            self._release_run()
             self.server.close_streams()
             self.server.dismiss_attached(b"x", {"code": code})
-            self._disconnect(wait=True)
-            if self.group is not None:
-                self.group.end()
+            self.run.disconnect(wait=True)
+            self.run.end_group()
         return not self.server.rest(seconds)
 
-    def _finish(self, code: int) -> None:
-        """Record the end."""
-        self.state = self.state._replace(finished=True, restarting=False)
-        if self._goes():
-            self.container.write_state(self.state, durable=False)  # for a successor, should one come to it
-        else:
-            self.container.write_end(self.state)
-        if self.pid:
-            self._end_run()
-        self._take_away(code)
-
-    def _goes(self) -> bool:
-        """Whether the container goes with its process."""
-        return self.container.host_config.auto_remove and not self.is_kept
-
-    def _take_away(self, code: int) -> None:
-        """The rest of the end: tell of it, and leave nothing."""
-        self.log.close()
-        # Those who wait hear of the end when the container's ports and name are free and it is listed no
-        # more; deleting its files, and its network, takes as long as it takes.
-        self._disconnect(wait=bool(self.bindings))
-        withdrawn = self._withdraw() if self._goes() else ""
-        self.server.announce(b"x", {"code": code})
-        self._clean_up()
-        staging.delete(withdrawn)
-        self.order.lock.remove()  # a slow reader keeps nothing but this process
-        self._disconnect(wait=True)
-        self.server.finish()
+    def _release_run(self) -> None:
+        """Let go of process 1, after its end is on record."""
+        self.run.release()
+        self._tell_keeper(b"e")
 
     # -- requests --------------------------------------------------------------------------------
 
@@ -309,182 +270,85 @@ class Monitor:
         pid = os.fork()
         if pid == 0:
             session.run(self.container, self.state, request, connection)
-        self.server.watch(os.pidfd_open(pid), lambda: _reap(pid))
+        self.server.watch(os.pidfd_open(pid), lambda: run.reap(pid))
 
     def _pause(self) -> None:
         if self.state.paused:
             raise Conflict(f"container {self.container.id} is already paused")
         if not self.state.can_pause:
             raise Conflict(f"container {self.container.id} is not running")
-        freezer.freeze(self.group, self.pid, alone=self._has_own_pids())
+        freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
         self._record(self.state._replace(paused=True))
+        events.note(self.container, "pause")
 
     def _unpause(self) -> None:
         if not self.state.paused:
             raise Conflict(f"container {self.container.id} is not paused")
-        freezer.thaw(self.group, self.pid, alone=self._has_own_pids())
+        freezer.thaw(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
         self._record(self.state._replace(paused=False))
-
-    def _has_own_pids(self) -> bool:
-        return self.container.host_config.pid_mode in ("", "private")
+        events.note(self.container, "unpause")
 
     def _note_stop(self, *, keep: bool) -> None:
         self.stops, self.is_kept = True, self.is_kept or keep
         self._record(self.state._replace(stopped_by_user=True))
         self.server.interrupt()
 
-    # -- the start, in order -------------------------------------------------------------------
-
-    def _start(self, console_size: tuple[int, int] | None) -> None:
-        container = self.container
-        host = container.host_config
-        self.created, self.let_go, self.bindings = None, False, {}
-        self.started_before = self.state.started_at
-        self.group = cgroup.make(f"rdock-{container.id}")
-        self._record(self.state._replace(started_at="", cgroup=self.group.path if self.group else ""))
-        files = sandbox.write_files(
-            container.directory, host.network_mode, container.config.hostname, self.subnet, _resolving(container)
-        )
-        root = os.open(container.root, O_PATH | os.O_DIRECTORY)
-        try:
-            user = users.resolve(root, container.config.user, host.group_add)
-        finally:
-            os.close(root)
-        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
-        users.check_mapped(user, uids, gids)
-        shared = sharing.prepare(container)
-        try:
-            bundle = spec.build(
-                container,
-                user=user,
-                files=files,
-                uids=uids,
-                gids=gids,
-                cgroup_path=self.group.path if self.group else "",
-                console_size=console_size,
-                shared=shared,
-                devices=device_nodes.gather(host.devices) if host.devices else (),
-            )
-            self._create(bundle)
-        finally:
-            shared.close()
-
-    def _create(self, bundle: dict[str, Any]) -> None:
-        container = self.container
-        program = filters.program(bundle["linux"].get("seccomp"))
-        filters.save(container.directory, program)
-        record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
-        pipes = Pipes(container.config.tty, container.config.open_stdin)
-        try:
-            created = self.engine.create(
-                container.id,
-                container.bundle,
-                bundle,
-                pipes.theirs,
-                program=program,
-                join_cgroup=self.group.add if self.group else lambda pid: None,
-                meanwhile=self._connect,
-            )
-        finally:
-            pipes.close_theirs()
-        self.created, self.pid = created, created.pid
-        # Recorded before the program runs: whoever finds it running must also find this.
-        state = self.state._replace(
-            pid=self.pid, pid_start=process.start_time(self.pid), ports=self.bindings,
-            subnet=self.subnet.base if self.uplink else "",
-        )  # fmt: skip
-        self._record(state._replace(started_at=timestamp.now(), restarting=False))
-        self._leave_heritage(pipes.ours)
-        self.engine.start(created)
-        if container.config.tty:
-            self.server.use_terminal(created.terminal)
-        else:
-            self.server.use_pipes(*pipes.ours)
-
-    def _leave_heritage(self, ours: tuple[int, int, int]) -> None:
-        assert self.created is not None
-        terminal = self.created.terminal >= 0
-        streams = {name: fd for name, fd in zip(("stdin", "stdout", "stderr"), ours, strict=True) if fd >= 0}
-        fds = [self.created.terminal] if terminal else list(streams.values())
-        if self.uplink is not None:
-            fds += [self.uplink.alive, self.uplink.log]
-        message = {
-            "pid": self.pid, "since": time.monotonic(), "terminal": terminal, "streams": list(streams),
-            "uplink_pid": self.uplink.pid if self.uplink else 0,
-        }  # fmt: skip
-        self._tell_keeper(b"r" + jsontext.render(message).encode(), fds)
-
-    def _tell_keeper(self, packet: bytes, fds: list[int] | tuple[()] = ()) -> None:
-        assert self.keeper is not None
-        try:
-            sockets.send_fds(self.keeper, packet, fds)
-        except OSError:
-            pass  # the keeper was killed; then this container has no second chance
-
-    def _mount_root(self) -> None:
-        container = self.container
-        if container.rootfs:
-            ready = _binder(container.rootfs)
-        else:
-            ready = driver.mounter(
-                container.driver, self.order.layers, container.directory,
-                read_only=container.host_config.readonly_rootfs,
-            )  # fmt: skip
-        namespaces.unshare(namespaces.CLONE_NEWNS)
-        m.set_propagation("/", m.MS_SLAVE)
-        if container.host_config.init:
-            m.protect(
-                spec.init_program(container.host_config)
-            )  # the container's root may own it, and may be allowed to remount
-        os.makedirs(container.root, mode=0o700, exist_ok=True)
-        ready(container.root)
-
-    def _connect(self, fds: dict[str, int]) -> None:
-        """Give the new network namespace its way out and its published ports."""
-        host = self.container.host_config
-        wanted = endpoint.from_bindings(host.port_bindings)
-        if host.network_mode != "slirp4netns":
-            return
-        self.uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
-        uplink.await_ready(self.uplink)
-        if wanted:
-            self.bindings = uplink.publish(self.uplink, wanted)
+    def _kill(self, number: int) -> None:
+        if self.run.pid:
+            try:
+                os.kill(self.run.pid, number)
+            except ProcessLookupError:
+                pass
 
     # -- the end ---------------------------------------------------------------------------------
+
+    def _finish(self, code: int) -> None:
+        """Record the end."""
+        self.state = self.state._replace(finished=True, restarting=False)
+        if self._goes():
+            self.container.write_state(self.state, durable=False)  # for a successor, should one come to it
+        else:
+            self.container.write_end(self.state)
+        if self.run.pid:
+            self._release_run()
+        self._take_away(code)
+
+    def _goes(self) -> bool:
+        """Whether the container goes with its process."""
+        return self.container.host_config.auto_remove and not self.is_kept
+
+    def _take_away(self, code: int) -> None:
+        """The rest of the end: tell of it, and leave nothing."""
+        self.log.close()
+        # Those who wait hear of the end when the container's ports and name are free and it is listed no
+        # more; deleting its files, and its network, takes as long as it takes.
+        self.run.disconnect(wait=bool(self.run.bindings))
+        withdrawn = self._withdraw() if self._goes() else ""
+        self.server.announce(b"x", {"code": code})
+        self._clean_up()
+        staging.delete(withdrawn)
+        self.order.lock.remove()  # a slow reader keeps nothing but this process
+        self.run.disconnect(wait=True)
+        self.server.finish()
 
     def _fail(self, failure: Exception) -> None:
         """Bring a start that failed to its end, and tell of it."""
         error = self._explain(failure)
-        self._abandon()
+        self.run.abandon()
         code = error.exit_code if error.exit_code in (126, 127) else 128
         ended = self.state._replace(
             pid=0, pid_start=0, ports={}, finished=True, restarting=False, exit_code=code, error=error.message,
             started_at=self.started_before,
         )  # fmt: skip
         self.container.write_end(ended)
-        self._disconnect(wait=True)
+        self._tell_keeper(b"e")  # or slirp4netns is kept alive by its copies
+        self.run.disconnect(wait=True)
         if self._goes():
             removal.remove_files(self.container)
         self._clean_up()
         self.order.lock.remove()
         background.send_failure(self.order.connection, error)
         self.server.announce(b"x", {"code": code})
-
-    def _abandon(self) -> None:
-        """End a process 1 that was created and not started."""
-        if self.created is None:
-            return
-        self.created.channel.close()
-        self.engine.delete(self.container.id, self.container.bundle)
-        _reap(self.pid)
-
-    def _kill(self, number: int) -> None:
-        if not self.pid:
-            return
-        try:
-            os.kill(self.pid, number)
-        except ProcessLookupError:
-            pass
 
     def _explain(self, error: Exception) -> RdockError:
         if isinstance(error, RdockError):
@@ -512,22 +376,17 @@ class Monitor:
             self.container.write_end(self.state)
             return ""
 
-    def _disconnect(self, *, wait: bool) -> None:
-        if self.uplink is not None and not self.let_go:
-            self.let_go = True
-            uplink.let_go(self.uplink)
-        if self.uplink is not None and wait:
-            uplink.reap(self.uplink)
-            self.uplink = None
-
     def _clean_up(self) -> None:
-        if self.group is not None:
-            self.group.end()
+        self.run.end_group()
         try:
             m.umount(self.container.root, m.MNT_DETACH)
         except OSError:
             pass  # the start failed before it was mounted
         removal.remove_bundle(self.container.id)
+
+
+def _binder(directory: str) -> driver.Mounter:
+    return lambda target: m.bind(directory, target)
 
 
 def _fresh(container: Container) -> State:
@@ -537,21 +396,3 @@ def _fresh(container: Container) -> State:
     except DataLoss:
         return State()
     return State(started_at=before.started_at, finished_at=before.finished_at)
-
-
-def _binder(directory: str) -> driver.Mounter:
-    return lambda target: m.bind(directory, target)
-
-
-def _resolving(container: Container) -> sandbox.Resolving:
-    host = container.host_config
-    return sandbox.Resolving(
-        container.config.domainname, host.extra_hosts, host.dns, host.dns_search, host.dns_options
-    )  # fmt: skip
-
-
-def _reap(pid: int) -> None:
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass  # its end was seen already

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
-
 from rdock.container import containers, lifecycle
 from rdock.container.containers import Container
+from rdock.container.size import Sizes
 from rdock.errors import Conflict, InvalidParameter, NoSuchContainer
-from rdock.linux import tree
 from rdock.state import moment, timestamp
 
 Filters = list[tuple[str, str]]
@@ -29,10 +27,11 @@ def parse_filters(texts: list[str]) -> Filters:
 def prune(filters: Filters) -> tuple[list[str], int]:
     """Remove what does not run and passes the filters: their ids, and the bytes that were theirs."""
     removed, freed = [], 0
+    sizes = Sizes()
     for container in containers.all_containers():
         if not container.state().can_be_removed or not all(_passes(container, *each) for each in filters):
             continue
-        size = sum(tree.size(os.path.join(container.directory, name)) for name in ("upper", "root"))
+        size = sizes.of(container).writable
         try:
             lifecycle.remove(container)
         except (Conflict, NoSuchContainer):

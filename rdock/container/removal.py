@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import containers, filters
+from rdock.container import containers, events, filters
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import cgroup, process, signals
@@ -32,6 +32,7 @@ def withdraw(container: Container) -> str:
         pass
     name = staging.withdraw(container.directory)
     containers.drop_name(container.name, container.id)
+    events.note(container, "destroy")
     return name
 
 

@@ -11,12 +11,12 @@ import errno
 import os
 
 from rdock import launch
-from rdock.container import background, capability_sets, filters, spec, stdio, users
+from rdock.container import background, capability_sets, events, filters, spec, stdio, users
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.container.exec import Request
 from rdock.container.pipes import Pipes
-from rdock.errors import NotRunning, RdockError, SystemFailure, system_failure
+from rdock.errors import NotRunning, RdockError, SystemFailure, printable, system_failure
 from rdock.linux import idmap, namespaces, process, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
@@ -93,8 +93,12 @@ class _Session:
             server.use_pipes(*pipes.ours)
         server.add_client(connection)
         server.broadcast(b"s")
+        command = printable(" ".join(request.args))
+        events.note(self.container, f"exec_create: {command}")
+        events.note(self.container, f"exec_start: {command}")
         server.run(os.pidfd_open(self.child))
         code = launch.wait(self.child)
+        events.note(self.container, "exec_die", exitCode=str(code))
         server.announce(b"x", {"code": code})
         server.finish()
 

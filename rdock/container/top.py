@@ -18,7 +18,7 @@ def processes(container: Container, arguments: list[str]) -> list[list[str]]:
         raise Conflict(f"container {container.id} is restarting, wait until the container is running")
     if not state.can_be_signalled:
         raise NotRunning(container.id)
-    alone = container.host_config.pid_mode in ("", "private")
+    alone = container.host_config.has_own_pids
     inside = {str(pid) for pid, _ in in_container(state.pid, alone=alone)}
     status, text = launch.run([launch.program("ps"), *(arguments or ["-ef"])])
     lines = text.splitlines()

@@ -26,6 +26,9 @@ class Inotify:
             os.close(self._fd)
             raise
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def ended(self, pidfd: int | None) -> bool:
         """Whether the process has ended by now; True without one."""
         return pidfd is None or self._poll(pidfd, 0)

@@ -52,29 +52,6 @@ def remove_path(path: str) -> None:
         os.close(parent)
 
 
-def size(path: str) -> int:
-    """The bytes that the files below a directory hold, each counted once; 0 if it is not there.
-
-    What cannot be read, or goes meanwhile, is left out.
-    """
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    if not os.path.isdir(path):
-        return 0
-    for _, _, names, fd in os.fwalk(path, onerror=None, follow_symlinks=False):
-        for name in names:
-            try:
-                found = os.stat(name, dir_fd=fd, follow_symlinks=False)
-            except OSError:
-                continue
-            if found.st_nlink > 1:
-                if (found.st_dev, found.st_ino) in seen:
-                    continue
-                seen.add((found.st_dev, found.st_ino))
-            total += found.st_size
-    return total
-
-
 def _empty(fd: int, top: int, depth: int) -> bool:
     """Remove the content of a directory; whether something was too deep and has been moved up into `top`."""
     moved = False

@@ -115,14 +115,5 @@ def parse_private_port(text: str) -> str:
     return f"{int(port[:6])}/{protocol.lower() or 'tcp'}"
 
 
-def describe(bindings: Bindings) -> str:
-    """The PORTS column of `ps`: `0.0.0.0:8080->80/tcp`."""
-    return ", ".join(
-        f"{_bracketed(entry['HostIp'] or '0.0.0.0')}:{entry['HostPort']}->{key}"
-        for key, entries in sorted(bindings.items())
-        for entry in entries
-    )
-
-
 def _bracketed(ip: str) -> str:
     return f"[{ip}]" if ":" in ip else ip

@@ -257,30 +257,51 @@ def from_json(kind: type[T], found: Json, path: str) -> T:
     Unknown keys are ignored, missing ones have their defaults, so that versions can meet. Raises DataLoss
     if a field without a default is missing, or a value is not of its field's type.
     """
-    types: dict[str, str] = kind.__annotations__  # text, as all annotations here
-    keys = {field.title().replace("_", ""): field for field in types}
+    shape = _shapes.get(kind)
+    if shape is None:
+        # By their annotations, which are text, as all here.
+        shape = _shapes[kind] = {
+            field.title().replace("_", ""): (field, *_types(annotation))
+            for field, annotation in kind.__annotations__.items()
+        }
+    values = {}
     try:
-        values = {keys[key]: item for key, item in found.items() if key in keys}
-        wrong = [field for field, item in values.items() if not _fits(item, types[field])]
-        if wrong:
-            raise DataLoss(f"cannot read {path}: {wrong[0]} is not of type {types[wrong[0]]}")
+        for key, item in found.items():
+            if key in shape:
+                field, allowed, inner = shape[key]
+                if allowed and type(item) not in allowed:
+                    raise _wrong(path, kind, field)
+                if inner and item and type(item) is list and any(type(each) is not inner for each in item):
+                    raise _wrong(path, kind, field)
+                values[field] = item
         return kind(**values)
     except (TypeError, AttributeError) as e:
         raise DataLoss(f"cannot read {path}: {e}") from e
 
 
-def _fits(item: Any, annotation: str) -> bool:
-    """Whether a JSON value has the type that is written in an annotation: str, list[str], dict[str, Any] | None …
+def _wrong(path: str, kind: type, field: str) -> DataLoss:
+    return DataLoss(f"cannot read {path}: {field} is not of type {kind.__annotations__[field]}")
 
-    What is inside a dict is not looked at.
+
+def _types(annotation: str) -> tuple[tuple[type, ...], type | None]:
+    """The JSON types that an annotation allows (str, list[str], dict[str, Any] | None …), and that of a list's items.
+
+    What is inside a dict is not looked at. No types: one of our own values, which its owner reads.
     """
+    allowed: list[type] = []
+    inside = None
     for alternative in annotation.split(" | "):
         name, _, inner = alternative.partition("[")
         if name not in _TYPES:
-            return True  # one of our own values, which its owner reads
-        if type(item) is _TYPES[name]:
-            return not isinstance(item, list) or all(_fits(each, inner[:-1]) for each in item)
-    return False
+            return (), None
+        allowed.append(_TYPES[name])
+        if name == "list":
+            inside = _TYPES.get(inner[:-1].partition("[")[0])
+    return tuple(allowed), inside
 
 
-_TYPES = {"str": str, "int": int, "bool": bool, "float": float, "list": list, "dict": dict, "None": type(None)}
+# Records are read by the thousand, and their classes are few.
+_shapes: dict[type, dict[str, tuple[str, tuple[type, ...], type | None]]] = {}
+_TYPES: dict[str, type] = {
+    "str": str, "int": int, "bool": bool, "float": float, "list": list, "dict": dict, "None": type(None),
+}  # fmt: skip

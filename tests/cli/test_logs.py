@@ -87,6 +87,35 @@ def test_details_without_any(rdock: Rdock) -> None:
     ]
 
 
+def test_details_and_files_that_were_rotated_away(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a")
+    path = rdock.ok("inspect", "-f", "{{.LogPath}}", container)
+    config = {"Type": "json-file", "Config": {"max-size": "1k", "max-file": "3"}}
+    writer = logs.LogWriter(path, config, {"tier": "front end", "b": "x=y&z,"})
+    for number in range(30):
+        writer.write("stdout", b"%d\n" % number)
+    writer.close()
+    shown = rdock.ok("logs", "--details", container).splitlines()
+    assert os.path.exists(f"{path}.2") and not os.path.exists(f"{path}.3")
+    assert shown == [f"b=x%3Dy%26z%2C,tier=front+end {number}" for number in range(30 - len(shown), 30)] and shown
+    assert rdock.ok("logs", "-n", "12", container).split() == [str(number) for number in range(18, 30)]
+    rdock.ok("rm", container)
+    assert not os.path.exists(os.path.dirname(path))
+
+
+def test_driver_that_keeps_nothing(rdock: Rdock) -> None:
+    container = finished(rdock, "echo a")
+    record = rdock.home.data / "containers" / container / "container.json"
+    found = json.loads(record.read_text())
+    found["HostConfig"]["LogConfig"] = {"Type": "none", "Config": {}}
+    record.write_text(json.dumps(found))
+    for options in ((), ("-f",), ("-n", "1")):
+        result = rdock("logs", *options, container)
+        assert (result.code, result.out, result.err) == (
+            1, "", "rdock: configured logging driver does not support reading\n",
+        )  # fmt: skip
+
+
 def test_follow_shows_what_comes_and_ends_with_the_container(rdock: Rdock, runtime: str) -> None:
     container = started(rdock, "echo first; while ! [ -e /go ]; do sleep 0.05; done; echo second; printf last; exit 3")
     follower = rdock.start("logs", "-f", container, stdin=subprocess.DEVNULL, bufsize=0)

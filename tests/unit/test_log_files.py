@@ -58,7 +58,8 @@ def hard_lines() -> list[bytes]:
     chance = random.Random(1)
     made = [
         b"", b"plain", b'q"b\\ <&> \t\x1b[1m\x00\x7f\r', "ä€😀\u2028\u2029\u0085\ufffd".encode(), b"\xe2\x82",
-        b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82\xac\xe2\x82", b"\xf0\x9f\x98x\xe2\x80\xa8",
+        b"\xff\xfe",
+        b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80", b"\xe2\x82\xac\xe2\x82", b"\xf0\x9f\x98x\xe2\x80\xa8",
         b"\xc3" * 99, b"\xc3\xa9\x80" * 50, b"\xe2\x80\xa8\xff" * 40,
     ]  # fmt: skip
     made += [bytes(chance.choices(range(256), k=chance.randrange(300))).replace(b"\n", b"") for _ in range(200)]
@@ -219,7 +220,7 @@ def test_since_reads_little_of_a_large_log(tmp_path: Path, monkeypatch: pytest.M
         return found
 
     monkeypatch.setattr(log_reading.os, "pread", counted)
-    monkeypatch.setattr(log_reading, "_LONGEST", 1 << 16)
+    monkeypatch.setattr(log_reading, "LONGEST", 1 << 16)
     assert len(texts(tmp_path / "log", Range(since=times[-3]))) == 3
     assert read < (tmp_path / "log").stat().st_size / 5
 
@@ -277,6 +278,19 @@ def test_following_ends_at_the_time_until(tmp_path: Path) -> None:
     assert 0.25 < time.monotonic() - start < 5
     sleeper.kill()
     sleeper.wait()
+
+
+def test_log_that_is_emptied_while_it_is_followed(tmp_path: Path) -> None:
+    sleeper = subprocess.Popen(["sleep", "100"])
+    made(tmp_path / "log", [10**18, 10**18 + 1])
+    lists = log_reading.read(str(tmp_path / "log"), Range(), follow=True, ended=os.pidfd_open(sleeper.pid))
+    assert [entry.text for entry in next(lists)] == ["0 \n", "1 x\n"]
+    os.truncate(tmp_path / "log", 0)
+    made(tmp_path / "log", [10**18 + 2], 7)
+    assert [entry.text.split()[0] for entry in next(lists)] == ["7"]
+    sleeper.kill()
+    sleeper.wait()
+    assert [entries for entries in lists if entries] == []
 
 
 def test_of_a_log_that_is_not_there(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from rdock.cli import container_watch, main, output, usage
+from rdock.cli import container_list, main, output, usage
 from rdock.cli.template import render
 from rdock.errors import InvalidParameter, printable
 
@@ -94,7 +94,7 @@ def test_what_would_steer_a_terminal_is_escaped(text: str, shown: str) -> None:
 
 
 def test_a_command_is_quoted_as_go_quotes() -> None:
-    assert container_watch._quoted('sh -c "a\\b"\n\x1b[m…') == r'"sh -c \"a\\b\"\n\x1b[m…"'
+    assert container_list._quoted('sh -c "a\\b"\n\x1b[m…') == r'"sh -c \"a\\b\"\n\x1b[m…"'
 
 
 @pytest.mark.parametrize(
@@ -105,4 +105,4 @@ def test_a_command_is_quoted_as_go_quotes() -> None:
 def test_the_last_containers(words: list[str], count: int | None) -> None:
     options = usage.parse(main.text_of(main.COMMANDS["ps"]), "ps", words)
     assert options is not None
-    assert container_watch._last(options) == count
+    assert container_list._last(options) == count

@@ -26,6 +26,6 @@ def test_run_and_exec_import_nothing_dear() -> None:
 
 def test_lists_import_nothing_dear() -> None:
     """What a prompt or a watch calls again and again."""
-    code = "import sys; sys.path.insert(0, '.')\nfrom rdock.cli import main, container_watch\nprint(*sys.modules)"
+    code = "import sys; sys.path.insert(0, '.')\nfrom rdock.cli import main, container_list\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert not TOO_DEAR & set(done.stdout.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pty
 import resource
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from rdock.container import failure
+from rdock.container.packets import CREDIT
 from rdock.container.stdio import Server
+from rdock.errors import Conflict
 from rdock.linux import sockets
 
 
@@ -54,7 +58,7 @@ def ignore(number: int) -> None:
 NONSENSE = [
     b"w", b"wx", b"w{}", b"w[1]", b"w1", b'w{"rows":null,"columns":1}', b'w{"rows":"many","columns":1}',
     b'w{"rows":1e999,"columns":1}', b"w\xff", b"w" + b"[" * 30000, b"k", b"kx", b"k0", b"k-1", b"k65", b"k\xff",
-    b"k9" + b"9" * 30, b"k" + b"9" * 9000, b"?", b"\xff\xff", b"p", b"px",
+    b"k9" + b"9" * 30, b"k" + b"9" * 9000, b"?", b"\xff\xff", b"p", b"px", b"Q", b"Q{}", b'Q{"do":1}', b"Q[1",
 ]  # fmt: skip
 
 
@@ -104,6 +108,8 @@ def test_without_descriptors_it_rests_and_lets_in_who_waited(tmp_path: Path) -> 
     with serving(server, sleeper()):
         time.sleep(0.1)
         client = sockets.connect(str(tmp_path), "attach.sock")  # to be sure of a server that runs
+        client.settimeout(10)
+        client.send(b"a")
         assert client.recv(10) == b"s"
         late = sockets.socket(sockets.AF_UNIX, sockets.SOCK_SEQPACKET)
         free = os.dup(0)
@@ -111,6 +117,7 @@ def test_without_descriptors_it_rests_and_lets_in_who_waited(tmp_path: Path) -> 
         resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
         try:
             late.connect(str(tmp_path / "attach.sock"))
+            late.send(b"a")
             before = time.process_time()
             time.sleep(1.5)
             spent = time.process_time() - before
@@ -156,3 +163,103 @@ def test_last_words_of_a_client_that_is_gone() -> None:
     client.close()
     server.broadcast(b"otext")
     assert seen == [15, 2]
+
+
+def test_a_client_is_attached_only_when_it_says_so(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    listener = sockets.listen(str(tmp_path), "attach.sock")
+    listener.setblocking(False)
+    server = Server(on_signal=ignore, listener=listener)
+    server.use_terminal(master)
+    waiting, attached = (sockets.connect(str(tmp_path), "attach.sock") for _ in range(2))
+    for client in (waiting, attached):
+        client.settimeout(10)
+    waiting.send(b"n")
+    attached.send(b"a")
+    with serving(server, sleeper()):
+        assert attached.recv(10) == b"s"
+        os.write(slave, b"on")
+        assert attached.recv(10) == b"oon"
+    server.announce(b"x", {"code": 3})
+    assert waiting.recv(100) == attached.recv(100) == b'x{"code":3}'
+    os.close(slave)
+    os.close(master)
+    listener.close()
+
+
+def test_signals_overtake_input_that_nobody_reads() -> None:
+    seen: list[int] = []
+    read_end, write_end = os.pipe()
+    server = Server(on_signal=seen.append)
+    client, theirs = sockets.packet_pair()
+    client.settimeout(10)
+    server.add_client(theirs)
+    server.use_pipes(write_end, -1, -1)
+    with serving(server, sleeper()):
+        for _ in range(CREDIT):
+            client.send(b"i" + bytes(30000))
+        client.send(b"k15")
+        deadline = time.monotonic() + 10
+        while not seen:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        # Each packet that is through is told.
+        total = acknowledged = 0
+        while total < CREDIT * 30000:
+            total += len(os.read(read_end, 1 << 20))
+        while acknowledged < CREDIT:
+            assert client.recv(10) == b"i"
+            acknowledged += 1
+    assert seen == [15]
+    os.close(read_end)
+
+
+def test_who_sends_more_input_than_he_may_is_dropped() -> None:
+    read_end, write_end = os.pipe()
+    server = Server(on_signal=ignore)
+    client, theirs = sockets.packet_pair()
+    client.settimeout(10)
+    server.add_client(theirs)
+    server.use_pipes(write_end, -1, -1)
+    with serving(server, sleeper()), pytest.raises(OSError):
+        for _ in range(10 * CREDIT):
+            client.send(b"i" + bytes(30000))
+    os.close(read_end)
+
+
+def test_requests_are_answered_or_refused() -> None:
+    asked: list[dict[str, object]] = []
+
+    def answer(connection: sockets.socket, request: dict[str, object]) -> dict[str, object] | None:
+        asked.append(request)
+        if request["do"] == "fail":
+            raise Conflict("no", "a hint")
+        return {"done": True}
+
+    server = Server(on_signal=ignore, on_request=answer)
+    client, theirs = sockets.packet_pair()
+    client.settimeout(10)
+    server.add_client(theirs)
+    long = "x" * 100000
+    text = f'{{"do":"this","long":"{long}"}}'.encode()
+    with serving(server, sleeper()):
+        for i in range(0, len(text), 30000):
+            client.send((b"q" if i + 30000 < len(text) else b"Q") + text[i : i + 30000])
+        assert client.recv(100) == b'a{"done":true}'
+        client.send(b'Q{"do":"fail"}')
+        packet = client.recv(1000)
+    assert asked[0] == {"do": "this", "long": long}
+    error = failure.recreate(json.loads(packet[1:]))
+    assert packet[:1] == b"f" and isinstance(error, Conflict) and (error.message, error.hint) == ("no", "a hint")
+
+
+def test_rest_serves_and_can_be_interrupted() -> None:
+    server = Server(on_signal=ignore)
+    server.interrupt()
+    assert server.rest(10)
+    server = Server(on_signal=ignore, on_request=lambda *_: server.interrupt() or {})
+    client, theirs = sockets.packet_pair()
+    server.add_client(theirs)
+    assert not server.rest(0.01)
+    client.send(b"Q{}")
+    assert server.rest(10)

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from rdock.cli import docker_names, main, usage
+from rdock.cli import docker_names, help, main, usage
 from rdock.errors import NotThereYet, UsageError
 
 COMMANDS = sorted(main.COMMANDS)
@@ -124,37 +124,136 @@ def test_options_that_docker_knows_by_another_name() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("builder prune", "'rdock builder' is not there yet"),
+        ("builder", "'rdock builder' is not there yet"),
+        ("builder prune", "'rdock builder prune' is not there yet"),
         ("compose up", "'rdock compose' is not there yet"),
-        ("container rename a b", "'rdock container rename' is not there yet"),
-        ("swarm init", "'rdock swarm' is not there: rdock is for one machine"),
+        ("image history x", "'rdock image history' is not there yet"),
+        ("network nosuch", "'rdock network' is not there yet"),
     ],
 )
 def test_commands_of_docker_are_told_from_slips(words: str, message: str) -> None:
     with pytest.raises(NotThereYet) as refusal:
         main.find(words.split())
-    assert (refusal.value.message, refusal.value.hint, refusal.value.exit_code) == (message, "", 125)
+    assert (refusal.value.message, refusal.value.hint, refusal.value.exit_code) == (message, "", 1)
 
 
 @pytest.mark.parametrize("words", ["nosuch", "container nosuch", "container build", "image run"])
 def test_unknown_commands(words: str) -> None:
-    with pytest.raises(UsageError, match=f"^unknown command: rdock {words}$"):
+    with pytest.raises(UsageError, match=f"^unknown command: rdock {words}$") as refusal:
         main.find(words.split())
+    assert refusal.value.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("rn", "Did you mean 'rdock run'?"),
+        ("imgaes", "Did you mean 'rdock images' or 'rdock image'?"),
+        ("container stpo", "Did you mean 'rdock container stop'?"),
+        ("insp", "Did you mean 'rdock inspect'?"),
+        ("xyzzy", ""),
+    ],
+)
+def test_what_may_have_been_meant(words: str, meant: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        main.find(words.split())
+    found = [line for line in refusal.value.hint.split("\n") if line.startswith("Did you mean")]
+    assert found == ([meant] if meant else [])
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("--detatch", "'--detach'"), ("--nam", "'--name'"), ("--inter", "'--interactive'"), ("--zz", "")],
+)
+def test_which_option_may_have_been_meant(word: str, meant: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        usage.parse(RUN, "run", [word])
+    assert ("Did you mean" in refusal.value.hint) == bool(meant) and meant in refusal.value.hint
+    assert refusal.value.hint.startswith("\n") and refusal.value.hint.endswith("for more information")
+
+
+# -- help ----------------------------------------------------------------------------------------
+
+
+def output(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = main.main(list(words))
+    return code, *capfd.readouterr()
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *main.ALIASES])
+def test_help_of_each_command_in_each_way(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    found, _ = main.find(name.split())
+    page = "\n" + main.text_of(main.COMMANDS[found]) + "\n"
+    for words in ([*name.split(), "--help"], ["help", *name.split()], ["help", *name.split(), "--help"]):
+        assert output(capfd, *words) == (0, page, "")
+
+
+@pytest.mark.parametrize("name", sorted(main.groups()))
+def test_help_of_each_group_in_each_way(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    for words in ([name], [name, "--help"], [name, "-h"], [name, "help"], ["help", name]):
+        assert output(capfd, *words) == (0, help.group_page(name), "")
+
+
+def test_help_of_all(capfd: pytest.CaptureFixture[str]) -> None:
+    for words in ([], ["--help"], ["help"], ["-h"]):
+        assert output(capfd, *words) == (0, help.overview(), "")
+    shown = help.overview()
+    for name in COMMANDS:
+        assert " " in name or re.search(rf"^  {name} ", shown, re.MULTILINE), name
+
+
+def test_help_of_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert output(capfd, "help", "nosuch") == (1, "", "rdock: unknown help topic: nosuch\n")
+    code, out, err = output(capfd, "help", "container", "nosuch")
+    assert (code, out) == (1, "") and err.startswith("rdock: unknown command: rdock container nosuch\n")
+
+
+# -- Docker's global options ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-l", "debug"], ["--log-level=WARN"], ["--config", "/nowhere"], ["-c", "default"], ["--tls=false"],
+        ["--tlscacert", "x", "--tlscert=y", "--tlskey", "z"],
+    ],
+)  # fmt: skip
+def test_global_options_that_are_harmless(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert output(capfd, *words, "version") == output(capfd, "version")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["-H", "tcp://host:2375"], 125, "'rdock --host tcp://host:2375' is not supported: rdock has no daemon"),
+        (["--host=unix:///x"], 125, "'rdock --host unix:///x' is not supported: rdock has no daemon"),
+        (["--context", "far"], 125, "'rdock --context far' is not supported: rdock has no daemon"),
+        (["--tlsverify"], 125, "'rdock --tlsverify' is not supported: rdock has no daemon"),
+        (["-l", "loud"], 1, "unable to parse logging level: loud"),
+        (["--hots", "x"], 125, "unknown flag: --hots"),
+    ],
+)
+def test_global_options_that_cannot_be(
+    words: list[str], code: int, message: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    found, out, err = output(capfd, *words, "version")
+    assert (found, out) == (code, "") and err.startswith(f"rdock: {message}"), err
 
 
 def test_names_of_docker_are_complete() -> None:
     """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
-    assert set(COMMANDS) - set(docker_names.names("")) == {"doctor"}
-    for name in main.ALIASES:
+    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {"doctor"}
+    for name in (*main.ALIASES, *(name for name in COMMANDS if " " in name)):
         group, _, verb = name.partition(" ")
         assert verb in docker_names.names(group), name
     for name in COMMANDS:
         ours = {option.long for option in usage.compile_text(main.text_of(main.COMMANDS[name])).options}
         assert name == "doctor" or ours <= {long for _, long in docker_names.options(name)}, name
+    assert set(docker_names.commands()) >= set(COMMANDS) - {"doctor"}
 
 
 def test_page_of_a_group() -> None:
-    page = main.group_page("image")
+    page = help.group_page("image")
     for verb in ("ls", "load", "import", "tag", "rm", "inspect"):
         assert re.search(rf"^  {verb} ", page, re.MULTILINE), page
 

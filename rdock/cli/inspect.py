@@ -1,0 +1,113 @@
+"""inspect: all that is known of containers and images."""
+
+from __future__ import annotations
+
+from rdock.cli.go_values import to_json
+from rdock.cli.inspect_types import typed
+from rdock.cli.main import complain, enter
+from rdock.cli.output import write
+from rdock.cli.usage import Options
+from rdock.container import containers, inspect
+from rdock.errors import (
+    InvalidParameter,
+    NoSuchContainer,
+    NoSuchImage,
+    NoSuchObject,
+    NotFound,
+    RdockError,
+)
+from rdock.image import describe, images
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from rdock.cli.template import Template
+
+INSPECT_TEXT = """\
+Usage:  rdock inspect [OPTIONS] NAME|ID [NAME|ID...]
+
+Return low-level information on rdock objects
+
+Aliases:
+  rdock container inspect, rdock image inspect, rdock inspect
+
+Options:
+  -f, --format string   Format output using a custom template:
+                        'json':             Print in JSON format
+                        'TEMPLATE':         Print output using the given Go template.
+  -s, --size            Display total file sizes if the type is container
+      --type string     Only inspect objects of the given type: container or image
+"""
+
+_TYPES = (
+    "config", "container", "image", "network", "node", "plugin", "secret", "service", "task", "volume",
+)  # fmt: skip
+
+
+def inspect_(options: Options) -> int:
+    kind = options.text("--type") or ""
+    if kind not in ("", *_TYPES):
+        words = ", ".join(f'"{word}"' for word in _TYPES)
+        raise InvalidParameter(f'unknown type: "{kind}": must be one of {words}')
+    template = _template(options.text("--format") or "")
+    if options.flag("--size"):
+        enter()  # what containers have written belongs to other ids
+    found: list[dict[str, Any]] = []
+    lines: list[str] = []
+    errors: list[RdockError] = []
+    for name in options.arguments:
+        try:
+            item = _describe(name, kind, size=options.flag("--size"))
+            if template:
+                lines.append(_fill_in(template, item))
+            found.append(item)
+        except (NotFound, InvalidParameter) as e:
+            errors.append(e)
+    if template:
+        write("".join(line + "\n" for line in lines) or "\n")  # an empty line, as Docker has it
+    else:
+        indent = "" if options.text("--format") == "json" else "    "
+        write(to_json([typed(item) for item in found], indent) + "\n")
+    return max([complain(error, 1) for error in errors], default=0)
+
+
+def _template(text: str) -> Template | None:
+    if text in ("", "json"):
+        return None
+    from rdock.cli.template import Template
+
+    return Template(text)
+
+
+def _fill_in(template: Template, item: dict[str, Any]) -> str:
+    try:
+        return template.render(typed(item))
+    except InvalidParameter:
+        return template.render(item, strict=True, complaint="template parsing error: ")
+
+
+def _describe(name: str, kind: str, *, size: bool) -> dict[str, Any]:
+    if kind not in ("", "container", "image"):
+        raise NotFound(f"No such {kind}: {name}")
+    if kind != "image":
+        try:
+            return _container(name, size=size)
+        except NoSuchContainer:
+            if kind == "container":
+                raise
+    try:
+        return describe.inspect(images.lookup(name))
+    except NoSuchImage:
+        if kind == "image":
+            raise
+        raise NoSuchObject(name) from None
+
+
+def _container(name: str, *, size: bool) -> dict[str, Any]:
+    container = containers.lookup(name)
+    if not size:
+        return inspect.describe(container)
+    from rdock.container.size import Sizes
+
+    return inspect.describe(container, Sizes().of(container))

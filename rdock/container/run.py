@@ -1,0 +1,224 @@
+"""One run of a container: its control group, its process 1, the way out of its network, from start to end.
+
+A container that is started again has a new one of each; its root and its log go on.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rdock import jsontext
+from rdock.container import device_nodes, filters, sharing, spec, users
+from rdock.container.containers import Container
+from rdock.container.pipes import Pipes
+from rdock.container.stdio import Server
+from rdock.linux import cgroup, idmap
+from rdock.linux.inroot import O_PATH
+from rdock.network import endpoint, sandbox, subnet, uplink
+from rdock.network.uplink import Uplink
+from rdock.runtime import engines
+from rdock.runtime.engines import Engine
+from rdock.runtime.parent import Created
+from rdock.state import record
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Heritage(Value):
+    """What a monitor leaves to its successor of the present run."""
+
+    pid: int
+    since: float
+    """time.monotonic() when it was made."""
+    terminal: bool
+    streams: list[str]
+    """What the first of `fds` are: stdin, stdout, stderr; one of a terminal is all three."""
+    uplink_pid: int
+    """0: none. The last two of `fds` are its `alive` and `log`."""
+    fds: list[int]
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any], fds: list[int]) -> Heritage:
+        return cls(**found, fds=fds)
+
+    def to_json(self) -> dict[str, Any]:
+        """All but the descriptors, which travel beside it."""
+        return {name: value for name, value in self._asdict().items() if name != "fds"}
+
+
+class Run:
+    """The present run."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.engine: Engine = engines.choose(container.host_config.runtime)
+        self.subnet = subnet.choose()
+        self.group: cgroup.Cgroup | None = None
+        self.bindings: endpoint.Bindings = {}
+        """The published ports in force."""
+        self.pid = 0
+        self._created: Created | None = None
+        self._streams = (-1, -1, -1)
+        self._terminal = -1
+        self._uplink: Uplink | None = None
+        self._is_let_go = False
+
+    @property
+    def group_path(self) -> str:
+        return self.group.path if self.group else ""
+
+    @property
+    def network_base(self) -> str:
+        """Base of the private network's addresses, empty if there is none."""
+        return self.subnet.base if self._uplink else ""
+
+    def make_group(self) -> None:
+        self.group = cgroup.make(f"rdock-{self.container.id}")
+
+    def create(self, console_size: tuple[int, int] | None) -> None:
+        """Make process 1 and its world, up to the point where only execve is missing.
+
+        Raises RdockError, Failed, OSError, EOFError; `abandon` clears up.
+        """
+        container = self.container
+        host = container.host_config
+        files = sandbox.write_files(
+            container.directory, host.network_mode, container.config.hostname, self.subnet, _resolving(container)
+        )
+        root = os.open(container.root, O_PATH | os.O_DIRECTORY)
+        try:
+            user = users.resolve(root, container.config.user, host.group_add)
+        finally:
+            os.close(root)
+        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
+        users.check_mapped(user, uids, gids)
+        shared = sharing.prepare(container)
+        try:
+            bundle = spec.build(
+                container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
+                console_size=console_size, shared=shared,
+                devices=device_nodes.gather(host.devices) if host.devices else (),
+            )  # fmt: skip
+            self._execute(bundle)
+        finally:
+            shared.close()
+
+    def _execute(self, bundle: dict[str, Any]) -> None:
+        container = self.container
+        program = filters.program(bundle["linux"].get("seccomp"))
+        filters.save(container.directory, program)
+        record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
+        pipes = Pipes(container.config.tty, container.config.open_stdin)
+        try:
+            created = self.engine.create(
+                container.id,
+                container.bundle,
+                bundle,
+                pipes.theirs,
+                program=program,
+                join_cgroup=self.group.add if self.group else lambda pid: None,
+                meanwhile=self._connect,
+            )
+        finally:
+            pipes.close_theirs()
+        self._created, self.pid = created, created.pid
+        self._terminal, self._streams = created.terminal, pipes.ours
+
+    def _connect(self, fds: dict[str, int]) -> None:
+        """Give the new network namespace its way out and its published ports."""
+        host = self.container.host_config
+        wanted = endpoint.from_bindings(host.port_bindings)
+        if host.network_mode != "slirp4netns":
+            return
+        self._uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
+        uplink.await_ready(self._uplink)
+        if wanted:
+            self.bindings = uplink.publish(self._uplink, wanted)
+
+    def start(self) -> None:
+        """Let process 1 execute the container's program. Raises Failed."""
+        assert self._created is not None
+        self.engine.start(self._created)
+
+    def serve(self, server: Server) -> None:
+        """Hand the ends of the program's streams to who carries them."""
+        if self._terminal >= 0:
+            server.use_terminal(self._terminal)
+        else:
+            server.use_pipes(*self._streams)
+
+    # -- from a monitor to the next --------------------------------------------------------------
+
+    def heritage(self) -> Heritage:
+        """What another monitor needs to go on with this run."""
+        names = ("stdin", "stdout", "stderr")
+        streams = {name: fd for name, fd in zip(names, self._streams, strict=True) if fd >= 0}
+        fds = [self._terminal] if self._terminal >= 0 else list(streams.values())
+        if self._uplink is not None:
+            fds += [self._uplink.alive, self._uplink.log]
+        return Heritage(
+            self.pid, time.monotonic(), self._terminal >= 0, list(streams), self._uplink.pid if self._uplink else 0, fds
+        )
+
+    def inherit(self, heritage: Heritage | None, group: str, bindings: endpoint.Bindings) -> None:
+        """Go on with the run of another monitor."""
+        self.group = cgroup.Cgroup(group) if group else None
+        self.bindings = bindings
+        if heritage is None:
+            return
+        self.pid = heritage.pid
+        if heritage.uplink_pid:
+            alive, log = heritage.fds[-2:]
+            self._uplink = Uplink(heritage.uplink_pid, alive, -1, self.container.bundle, log)
+        if heritage.terminal:
+            self._terminal = heritage.fds[0]
+        else:
+            found = dict(zip(heritage.streams, heritage.fds, strict=False))
+            self._streams = (found.get("stdin", -1), found.get("stdout", -1), found.get("stderr", -1))
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def abandon(self) -> None:
+        """End a process 1 that was created and not started."""
+        if self._created is None:
+            return
+        self._created.channel.close()
+        self.engine.delete(self.container.id, self.container.bundle)
+        reap(self.pid)
+
+    def release(self) -> None:
+        """Let go of a process 1 that has ended."""
+        reap(self.pid)
+        self.pid = 0
+        self.engine.delete(self.container.id, self.container.bundle)
+
+    def disconnect(self, *, wait: bool) -> None:
+        """Let the way out of the network end; with `wait` its ports are free afterwards."""
+        if self._uplink is not None and not self._is_let_go:
+            self._is_let_go = True
+            uplink.let_go(self._uplink)
+        if self._uplink is not None and wait:
+            uplink.reap(self._uplink)
+            self._uplink = None
+
+    def end_group(self) -> None:
+        """Kill what is left in the control group, and remove it."""
+        if self.group is not None:
+            self.group.end()
+
+
+def _resolving(container: Container) -> sandbox.Resolving:
+    config, host = container.config, container.host_config
+    return sandbox.Resolving(config.domainname, host.extra_hosts, host.dns, host.dns_search, host.dns_options)
+
+
+def reap(pid: int) -> None:
+    """Reap a child, unless that was done already."""
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass
