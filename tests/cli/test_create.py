@@ -1,4 +1,4 @@
-"""create: a container that waits to be started; and what creates one: --cidfile, --name, --replace, --platform, --rootfs."""
+"""create: a container that waits to be started. And --cidfile, --replace, --platform, --rootfs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options of run that concern the process: groups, names, devices, limits, streams, security; behaviour and refusals."""
+"""Options of run that concern the process: groups, names, devices, limits, streams, security."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import is_clear, wait_for
+from tests.cli.conftest import wait_for
 from tests.cli.test_bad_input import refused
 from tests.conftest import STARTER
 from tests.program import Rdock, Result
