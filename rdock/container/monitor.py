@@ -103,9 +103,8 @@ class Monitor:
         namespaces.unshare(namespaces.CLONE_NEWNS)
         m.set_propagation("/", m.MS_SLAVE)
         if container.host_config.init:
-            m.protect(
-                spec.init_program(container.host_config)
-            )  # the container's root may own it, and may be allowed to remount
+            # The container's root may own it, and may be allowed to remount.
+            m.protect(spec.init_program(container.host_config))
         os.makedirs(container.root, mode=0o700, exist_ok=True)
         ready(container.root)
 
