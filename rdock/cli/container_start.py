@@ -5,7 +5,7 @@ from __future__ import annotations
 from rdock.cli.attachment import stay
 from rdock.cli.container_manage import each, signal_of
 from rdock.cli.usage import Options
-from rdock.container import attach, containers, control, lifecycle
+from rdock.container import attach, containers, control, lifecycle, streams
 from rdock.container.containers import Container
 from rdock.container.relay import Attached
 from rdock.errors import InvalidParameter, NotRunning, Unsupported
@@ -50,9 +50,9 @@ def _start_attached(options: Options) -> int:
     container = containers.latest() if options.flag("--latest") else containers.lookup(options.arguments[0])
     config = container.config
     proxy = not options.given("--sig-proxy") or options.flag("--sig-proxy")
-    attached = Attached(
-        options.flag("--interactive") and config.open_stdin, True, True, config.tty, sig_proxy=proxy
-    )  # fmt: skip
+    keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
+    stdin = options.flag("--interactive") and config.open_stdin
+    attached = Attached(stdin, True, True, config.tty, keys, proxy)
     made = lifecycle.claim(container)
     if made is None:
         return stay(_attach(container), attached, container)

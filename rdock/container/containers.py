@@ -321,23 +321,6 @@ def _is_being_made(link: str) -> bool:
     return is_locked(run_lock(os.readlink(link)).path)
 
 
-def rename(container: Container, name: str) -> Container:
-    """Give a container another name. Raises InvalidParameter and Conflict in Docker's words."""
-    if not name:
-        raise InvalidParameter("Neither old nor new names may be empty")
-    check_name(name)
-    if name == container.name:
-        raise InvalidParameter("Renaming a container with the same name as its current name")
-    take_name(name, container.id)  # first: killed now, it has two names for a while, and never none
-    try:
-        renamed = change(container.id, name=name)
-    except BaseException:
-        drop_name(name, container.id)
-        raise
-    drop_name(container.name, container.id)
-    return renamed
-
-
 def change(container_id: str, **fields: Any) -> Container:
     """Write a container's record anew with other values in it. Raises NoSuchContainer, DataLoss."""
     with _names_lock():  # of two changes at once the second is to know the first
