@@ -104,6 +104,8 @@ def check_together(options: Options, *, detach: bool) -> None:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     if options.text("--uts") == "host" and options.text("--domainname"):
         raise InvalidParameter("conflicting options: domainname and the UTS mode")
+    if options.given("--disable-content-trust") and not options.flag("--disable-content-trust"):
+        raise Unsupported("--disable-content-trust=false: images are not checked against Docker's Notary servers")
     if (options.text("--isolation") or "default") != "default":
         raise Unsupported(
             f"--isolation {options.text('--isolation')}: only default is possible, the others are Windows's"
