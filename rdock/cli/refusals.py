@@ -11,7 +11,6 @@ _ONE_MACHINE = "rdock is for one machine, and this is for clusters"
 _WINDOWS = "only Docker on Windows has it"
 _CHECKPOINTS = "only the machine's root may save and restore processes"
 _NO_DAEMON = "rdock has no daemon: it works on this machine, as you"
-_ROOTS_CGROUPS = "it takes control groups that are root's"
 _OLD_CGROUPS = "only version 1 of the kernel's control groups has it"
 
 COMMANDS = {
@@ -36,7 +35,7 @@ OPTIONS = {
     "--cpu-percent": _WINDOWS,
     "--cpu-rt-period": _OLD_CGROUPS,
     "--cpu-rt-runtime": _OLD_CGROUPS,
-    "--device-cgroup-rule": _ROOTS_CGROUPS,
+    "--device-cgroup-rule": "only the machine's root may limit what is done to a device",
     "--disable-content-trust": "images are not checked against Docker's Notary servers",
     "--io-maxbandwidth": _WINDOWS,
     "--io-maxiops": _WINDOWS,
@@ -45,7 +44,7 @@ OPTIONS = {
     "--memory-swappiness": _OLD_CGROUPS,
     "--oom-kill-disable": _OLD_CGROUPS,
     "--squash": "Docker has it no more since BuildKit builds its images",
-    "--storage-opt": "a container's layer cannot be limited without root",
+    "--storage-opt": "only the machine's root may limit the size of a container",
     "--use-api-socket": _NO_DAEMON,
     "--volume-driver": "drivers of volumes are plugins of Docker's daemon",
 }
