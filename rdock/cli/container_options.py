@@ -14,7 +14,7 @@ from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
 from rdock.container import capability_sets, request, security_options, streams
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
-from rdock.errors import InvalidParameter, Unavailable
+from rdock.errors import InvalidParameter, Unavailable, Unsupported
 from rdock.network import endpoint, sandbox, uplink
 
 TYPE_CHECKING = False
