@@ -14,7 +14,7 @@ from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
 from rdock.container import capability_sets, request, security_options, streams
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
-from rdock.errors import InvalidParameter, Unavailable, Unsupported
+from rdock.errors import InvalidParameter, Unavailable
 from rdock.network import endpoint, sandbox, uplink
 
 TYPE_CHECKING = False
@@ -104,8 +104,6 @@ def check_together(options: Options, *, detach: bool, starts: bool) -> None:
         raise InvalidParameter("conflicting options: hostname and the UTS mode")
     if options.text("--uts") == "host" and options.text("--domainname"):
         raise InvalidParameter("conflicting options: domainname and the UTS mode")
-    if options.given("--disable-content-trust") and not options.flag("--disable-content-trust"):
-        raise Unsupported("--disable-content-trust=false: images are not checked against Docker's Notary servers")
     if (options.text("--isolation") or "default") != "default":
         command = "run" if starts else "create"
         raise refusals.of_option(command, "--isolation", f"'rdock {command} --isolation'") or AssertionError

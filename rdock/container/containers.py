@@ -176,10 +176,10 @@ class Container(Value):
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
 
-    def write_end(self, state: State) -> None:
-        """Record how a run ended, also where the container itself has filled the disk. Never fails."""
+    def note_state(self, state: State, *, durable: bool) -> None:
+        """Record what has happened, also where the container itself has filled the disk. Never fails."""
         try:
-            self.write_state(state, durable=True)
+            self.write_state(state, durable=durable)
         except SystemFailure as e:
             debug(e.message)
             try:
