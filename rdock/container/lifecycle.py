@@ -161,10 +161,26 @@ def start(
     made.lock.release()
     try:
         attach.await_start(ours)
+    except attach.MonitorGone:
+        successor = _attach_to_successor(container)
+        if successor is None:
+            os.waitpid(pid, 0)
+            raise
+        return successor, pid
     except BaseException:
         os.waitpid(pid, 0)
         raise
     return ours, pid
+
+
+def _attach_to_successor(container: Container) -> sockets.socket | None:
+    """The streams of a container whose monitor was killed just when the program had begun to run."""
+    try:
+        connection = attach.connect(container.bundle)
+        attach.await_start(connection)
+    except (OSError, SystemFailure):
+        return None
+    return connection
 
 
 def _make_sources(container: Container) -> None:
