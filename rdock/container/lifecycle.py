@@ -13,7 +13,7 @@ from rdock.container import attach, containers, control, events, held_signals, k
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
 from rdock.container.monitor import Order
-from rdock.errors import Conflict, NoSuchContainer, NotRunning, system_failure
+from rdock.errors import Conflict, NoSuchContainer, NotRunning, RdockError, system_failure
 from rdock.image import images
 from rdock.image.images import Image
 from rdock.linux import process, signals, sockets
@@ -178,7 +178,7 @@ def _attach_to_successor(container: Container) -> sockets.socket | None:
     try:
         connection = attach.connect(container.bundle)
         attach.await_start(connection)
-    except (OSError, SystemFailure):
+    except (OSError, RdockError):
         return None
     return connection
 
