@@ -150,6 +150,9 @@ _OPTIONS = {
     "wait": "",
 }
 
+_NOT_OF_CREATE = ("-d,--detach", "--detach-keys", "--sig-proxy")
+_OPTIONS["create"] = " ".join(word for word in _OPTIONS["run"].split() if word not in _NOT_OF_CREATE)
+
 
 def missing_command(words: Sequence[str]) -> RdockError | None:
     """What to say about a command of Docker that rdock lacks; None if Docker has none of this name either."""

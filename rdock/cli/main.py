@@ -36,6 +36,7 @@ class Command(Value):
 
 COMMANDS: dict[str, Command] = {
     "run": Command("container_run:run", "Create and run a new container from an image", failure=125),
+    "create": Command("container_create:create", "Create a new container", failure=125),
     "exec": Command(
         "container_reach:exec_", "Execute a command in a running container", needs_root=False, reads_store=False
     ),
@@ -79,6 +80,7 @@ COMMANDS: dict[str, Command] = {
 # Docker's longer spellings, by noun, with the options that they imply.
 ALIASES = {
     "container run": "run",
+    "container create": "create",
     "container exec": "exec",
     "container ls": "ps",
     "container list": "ps",

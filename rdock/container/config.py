@@ -73,6 +73,8 @@ class HostConfig(Value):
     uts_mode: str = ""
     userns_mode: str = ""
     init: bool = False
+    init_path: str = ""
+    """An init program of the host's, in the place of rdock's own."""
     shm_size: int = SHM_SIZE
     sysctls: dict[str, str] = {}
     runtime: str = "rdock"
@@ -87,20 +89,21 @@ class HostConfig(Value):
         return self.pid_mode in ("", "private")
 
 
-def read_env_file(path: str, environment: Mapping[str, str]) -> list[str]:
+def read_env_file(path: str, environment: Mapping[str, str] | None) -> list[str]:
     """The lines of an `--env-file`, as Docker reads them: NAME=VALUE, or NAME to copy from
-    `environment`, the caller's.
+    `environment`, the caller's; of a `--label-file`, without one, NAME alone.
 
     Blank lines and those starting with `#` are skipped, nothing is unquoted. Raises InvalidParameter
     with the line number.
     """
+    kind, what = ("env", "variable") if environment is not None else ("label", "label")
     try:
         with open(path, encoding="utf-8-sig") as file:
             lines = file.read(16 << 20).split("\n")
     except OSError as e:
         raise InvalidParameter(f"open {path}: {reason(e)}") from e
     except UnicodeDecodeError as e:
-        raise InvalidParameter(f"invalid env file ({path}): not UTF-8 at byte {e.start}") from e
+        raise InvalidParameter(f"invalid {kind} file ({path}): not UTF-8 at byte {e.start}") from e
     found = []
     for number, line in enumerate(lines, 1):
         text = line.rstrip("\r").lstrip(" \t")
@@ -108,11 +111,13 @@ def read_env_file(path: str, environment: Mapping[str, str]) -> list[str]:
             continue
         name, equals, _ = text.partition("=")
         if not name:
-            raise InvalidParameter(f"invalid env file ({path}): line {number}: no variable name on line '{text}'")
+            raise InvalidParameter(f"invalid {kind} file ({path}): line {number}: no {what} name on line '{text}'")
         if any(character in name for character in " \t\0"):
-            raise InvalidParameter(f"invalid env file ({path}): line {number}: variable '{name}' contains whitespaces")
-        if equals or name in environment:
-            found.append(text if equals else f"{name}={environment[name]}")
+            raise InvalidParameter(f"invalid {kind} file ({path}): line {number}: {what} '{name}' contains whitespaces")
+        if equals or environment is None:
+            found.append(text)
+        elif name in environment:
+            found.append(f"{name}={environment[name]}")
     return found
 
 

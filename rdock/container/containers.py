@@ -132,6 +132,8 @@ class Container(Value):
     host_config: HostConfig
     driver: str
     id_mode: str
+    rootfs: str = ""
+    """The directory that is its root, of one without an image."""
 
     @property
     def short_id(self) -> str:

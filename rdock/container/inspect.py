@@ -33,7 +33,8 @@ def describe(container: Container, size: Size | None = None) -> dict[str, Any]:
         "Path": args[0] if args else "",
         "Args": args[1:],
         "State": _state(state, status),
-        "Image": f"sha256:{container.image}",
+        "Image": f"sha256:{container.image}" if container.image else "",
+        **({"Rootfs": container.rootfs} if container.rootfs else {}),
         "ResolvConfPath": os.path.join(container.directory, "resolv.conf"),
         "HostnamePath": os.path.join(container.directory, "hostname"),
         "HostsPath": os.path.join(container.directory, "hosts"),
@@ -151,8 +152,8 @@ _MAPS = ("Annotations", "PortBindings", "Sysctls", "Tmpfs")
 
 
 def _graph(container: Container) -> dict[str, str] | None:
-    """Where its layers lie; the copy driver has none."""
-    if container.driver == "copy":
+    """Where its layers lie; the copy driver has none, nor has a root without an image."""
+    if container.driver == "copy" or container.rootfs:
         return None
     from rdock import paths
     from rdock.errors import DataLoss, NotFound

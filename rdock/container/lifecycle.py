@@ -35,8 +35,10 @@ class Made(Value):
     lock: Lock
 
 
-def create(image: Image, image_name: str, config: Config, host: HostConfig, name: str = "") -> Made:
-    """Create a container from an image; nothing of it runs yet.
+def create(
+    image: Image | None, image_name: str, config: Config, host: HostConfig, name: str = "", *, rootfs: str = ""
+) -> Made:
+    """Create a container from an image, or on the directory `rootfs` without one; nothing of it runs yet.
 
     The configuration is already merged with the image's. Raises Conflict if the name is taken.
     """
@@ -56,17 +58,19 @@ def create(image: Image, image_name: str, config: Config, host: HostConfig, name
             id=container_id,
             name=name,
             created=timestamp.now(),
-            image=image.id,
+            image=image.id if image else "",
             image_name=image_name,
             config=config,
             host_config=host,
             driver=driver.chosen(),
             id_mode=rootless.entered().mode,
+            rootfs=rootfs,
         )
         with staging.entry() as entry:
             containers.save(container, entry.path)
             with images.unchanged():
-                images.lookup(image.id)  # or it was removed meanwhile
+                if image:
+                    images.lookup(image.id)  # or it was removed meanwhile
                 os.rename(entry.path, container.directory)
                 entry.placed = True
     except BaseException as e:
@@ -138,7 +142,7 @@ def start(
     container = made.container
     try:
         os.makedirs(container.bundle, mode=0o700, exist_ok=True)
-        directories = images.root_directories(images.lookup(container.image))
+        directories = [] if container.rootfs else images.root_directories(images.lookup(container.image))
         _make_sources(container)
     except BaseException as e:
         _give_up(made)

@@ -12,7 +12,7 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, containers, events, exec, freezer, logs, removal, run, session, stdio
+from rdock.container import background, containers, events, exec, freezer, logs, removal, run, session, spec, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.run import Heritage, Run
@@ -94,13 +94,18 @@ class Monitor:
 
     def _mount_root(self) -> None:
         container = self.container
-        ready = driver.mounter(
-            container.driver, self.order.layers, container.directory, read_only=container.host_config.readonly_rootfs
-        )
+        if container.rootfs:
+            ready = _binder(container.rootfs)
+        else:
+            ready = driver.mounter(
+                container.driver, self.order.layers, container.directory,
+                read_only=container.host_config.readonly_rootfs,
+            )  # fmt: skip
         namespaces.unshare(namespaces.CLONE_NEWNS)
         m.set_propagation("/", m.MS_SLAVE)
         if container.host_config.init:
-            m.protect(launch.init_program())  # the container's root may own it, and may be allowed to remount
+            # The container's root may own it, and may be allowed to remount.
+            m.protect(spec.init_program(container.host_config))
         os.makedirs(container.root, mode=0o700, exist_ok=True)
         ready(container.root)
 
@@ -384,6 +389,10 @@ class Monitor:
         except OSError:
             pass  # the start failed before it was mounted
         removal.remove_bundle(self.container.id)
+
+
+def _binder(directory: str) -> driver.Mounter:
+    return lambda target: m.bind(directory, target)
 
 
 def _fresh(container: Container) -> State:

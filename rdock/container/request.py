@@ -10,12 +10,16 @@ import os
 from rdock import config as settings
 from rdock.container.config import SHM_SIZE, Config, merge_env, stop_signal
 from rdock.errors import InvalidParameter
-from rdock.image.manifest import ImageConfig
+from rdock.image.manifest import ImageConfig, Platform, host_platform
 from rdock.launch import find_program
+from rdock.network import endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
+
+    from rdock.image.images import Image
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -162,18 +166,93 @@ def check_runtime(name: str) -> str:
     return name
 
 
-def check_security_options(options: list[str]) -> list[str]:
-    """`--security-opt` values that rdock knows. Raises InvalidParameter for others."""
-    for option in options:
-        name, _, value = option.replace(":", "=", 1).partition("=")
-        known = {"no-new-privileges": ("", "true", "false"), "seccomp": ("unconfined", "builtin")}.get(name)
-        if known is None:
-            raise InvalidParameter(f"invalid --security-opt {option}: supported are no-new-privileges and seccomp")
-        if value not in known:
-            raise InvalidParameter(
-                f"invalid --security-opt {option}: supported values are {', '.join(filter(None, known))}"
-            )
-    return ["seccomp=unconfined" if o.replace(":", "=", 1) == "seccomp=unconfined" else o for o in options]
+def check_domain(name: str) -> str:
+    """An NIS domain name, which also goes into /etc/hosts. Raises InvalidParameter."""
+    try:
+        return check_hostname(name)
+    except InvalidParameter:
+        raise InvalidParameter(f"invalid domainname format: {name!r}") from None
+
+
+def check_group(text: str) -> str:
+    """A name or a number for `--group-add`; whether the image has it is seen at the start."""
+    if not text or not text.isprintable() or ":" in text or "," in text:
+        raise InvalidParameter(f"unable to find group {text}: no matching entries in group file")
+    return text
+
+
+def parse_expose(entries: list[str]) -> list[str]:
+    """`80`, `8000-8010/udp` → 80/tcp, 8000/udp … Raises InvalidParameter in Docker's words."""
+    found = []
+    for entry in entries:
+        if ":" in entry:
+            raise InvalidParameter(f"invalid port format for --expose: {entry}")
+        try:
+            found += [binding.key for binding in endpoint.parse_publish(entry)]
+        except InvalidParameter as e:
+            raise InvalidParameter(f"invalid range format for --expose: {entry}, error: {e.message}") from e
+    return found
+
+
+def parse_annotations(entries: list[str]) -> dict[str, str]:
+    """Raises InvalidParameter."""
+    found = dict(entry.partition("=")[::2] for entry in entries)
+    if "" in found:
+        raise InvalidParameter("invalid annotation: empty name")
+    return found
+
+
+def check_init(path: str | None, directory: str) -> str:
+    """The program of `--init-path`, absolute. Raises InvalidParameter."""
+    if path is None:
+        return ""
+    found = os.path.realpath(os.path.join(directory, path))
+    if not os.path.isfile(found) or not os.access(found, os.X_OK):
+        raise InvalidParameter(f"container-init binary not found on the host: {path}")
+    return found
+
+
+def check_rootfs(path: str, directory: str) -> str:
+    """The directory of `--rootfs`, absolute. Raises InvalidParameter."""
+    found = os.path.realpath(os.path.join(directory, path))
+    if not os.path.isdir(found):
+        raise InvalidParameter(f"rootfs {path} is no directory")
+    if found == "/":
+        raise InvalidParameter("rootfs / is the host's own")
+    return found
+
+
+def parse_platform(text: str | None) -> Platform | None:
+    """`OS[/ARCH[/VARIANT]]`, or an architecture alone. Raises InvalidParameter in containerd's words."""
+    if not text:
+        return None
+    parts = text.lower().split("/")
+    if len(parts) > 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
+        raise InvalidParameter(f'"{text}" is an invalid component of a platform: invalid argument')
+    if len(parts) == 1:
+        own = host_platform()
+        return Platform(parts[0], own.architecture) if parts[0] in _SYSTEMS else Platform("linux", _ARCHITECTURES.get(
+            parts[0], parts[0]
+        ))  # fmt: skip
+    return Platform(parts[0], _ARCHITECTURES.get(parts[1], parts[1]), *parts[2:])
+
+
+_SYSTEMS = ("linux", "windows", "darwin", "freebsd")
+_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
+
+
+def check_platform(wanted: Platform | None, image: Image, name: str) -> None:
+    """Raises InvalidParameter in Docker's words for an image that is another platform's."""
+    if wanted is None:
+        return
+    config = image.config
+    actual = Platform(config.os, config.architecture, config.variant)
+    same = (actual.os, actual.architecture) == (wanted.os, wanted.architecture)
+    if not same or (wanted.variant and actual.variant and wanted.variant != actual.variant):
+        raise InvalidParameter(
+            f"image with reference {name} was found but does not match the specified platform: wanted {wanted}, "
+            f"actual: {actual}"
+        )
 
 
 def check_target(target: str, what: str) -> str:
@@ -192,12 +271,27 @@ def check_target(target: str, what: str) -> str:
     return path
 
 
-def parse_restart_policy(text: str) -> dict[str, object]:
-    """`--restart` → HostConfig.RestartPolicy. Raises InvalidParameter in Docker's words."""
-    name, colon, count = text.partition(":")
-    if colon and (name != "on-failure" or not count.isdecimal()):
-        what = "maximum retry count must be an integer" if name == "on-failure" else "invalid restart policy format"
-        raise InvalidParameter(f"invalid restart policy format: {what}")
-    if name not in ("", "no", "always", "unless-stopped", "on-failure"):
-        raise InvalidParameter(f"invalid restart policy: unknown policy '{name}'")
-    return {"Name": name or "no", "MaximumRetryCount": int(count or 0)}
+def parse_restart_policy(text: str) -> dict[str, Any]:
+    """`--restart NAME[:COUNT]` → HostConfig.RestartPolicy. Raises InvalidParameter in Docker's words."""
+    name, colon, count = (text or "no").partition(":")
+    if not name:
+        raise InvalidParameter("invalid restart policy format: no policy provided before colon")
+    most = 0
+    if colon:
+        digits = count.removeprefix("-")
+        if not digits.isascii() or not digits.isdecimal() or len(digits) > 9:
+            raise InvalidParameter("invalid restart policy format: maximum retry count must be an integer")
+        most = int(count)
+    if name not in _RESTARTS:
+        raise InvalidParameter(
+            f"invalid restart policy: unknown policy '{name}'; use one of 'no', 'always', 'on-failure', or "
+            "'unless-stopped'"
+        )
+    if most and name != "on-failure":
+        raise InvalidParameter("invalid restart policy: maximum retry count can only be used with 'on-failure'")
+    if most < 0:
+        raise InvalidParameter("invalid restart policy: maximum retry count cannot be negative")
+    return {"Name": name, "MaximumRetryCount": most}
+
+
+_RESTARTS = ("no", "always", "on-failure", "unless-stopped")

@@ -9,7 +9,7 @@ import os
 import time
 
 from rdock import jsontext
-from rdock.container import filters, spec, users
+from rdock.container import device_nodes, filters, sharing, spec, users
 from rdock.container.containers import Container
 from rdock.container.pipes import Pipes
 from rdock.container.stdio import Server
@@ -96,18 +96,29 @@ class Run:
         """
         container = self.container
         host = container.host_config
-        files = sandbox.write_files(container.directory, host.network_mode, container.config.hostname, self.subnet)
+        files = sandbox.write_files(
+            container.directory, host.network_mode, container.config.hostname, self.subnet, _resolving(container)
+        )
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
         try:
-            user = users.resolve(root, container.config.user)
+            user = users.resolve(root, container.config.user, host.group_add)
         finally:
             os.close(root)
         uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
         users.check_mapped(user, uids, gids)
-        bundle = spec.build(
-            container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
-            console_size=console_size,
-        )  # fmt: skip
+        shared = sharing.prepare(container)
+        try:
+            bundle = spec.build(
+                container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
+                console_size=console_size, shared=shared,
+                devices=device_nodes.gather(host.devices) if host.devices else (),
+            )  # fmt: skip
+            self._execute(bundle)
+        finally:
+            shared.close()
+
+    def _execute(self, bundle: dict[str, Any]) -> None:
+        container = self.container
         program = filters.program(bundle["linux"].get("seccomp"))
         filters.save(container.directory, program)
         record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
@@ -208,6 +219,11 @@ class Run:
         """Kill what is left in the control group, and remove it."""
         if self.group is not None:
             self.group.end()
+
+
+def _resolving(container: Container) -> sandbox.Resolving:
+    config, host = container.config, container.host_config
+    return sandbox.Resolving(config.domainname, host.extra_hosts, host.dns, host.dns_search, host.dns_options)
 
 
 def reap(pid: int) -> None:

@@ -109,7 +109,7 @@ class _Session:
         """The OCI process object: the container's own identity unless the request has another."""
         container, request = self.container, self.request
         try:
-            user = users.resolve(root, request.user or container.config.user)
+            user = users.resolve(root, request.user or container.config.user, container.host_config.group_add)
             users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))
         finally:
             os.close(root)

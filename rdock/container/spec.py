@@ -7,10 +7,13 @@ from the image come only arguments, environment, directory and user, already mer
 
 from __future__ import annotations
 
+import os
+
 from rdock import launch
-from rdock.container import capability_sets, seccomp_default
-from rdock.container.config import DEFAULT_PATH, SHM_SIZE, merge_env
+from rdock.container import capability_sets, security_options
+from rdock.container.config import DEFAULT_PATH, SHM_SIZE, HostConfig, merge_env
 from rdock.container.containers import Container
+from rdock.container.sharing import NOTHING_SHARED, Shared
 from rdock.container.users import User
 from rdock.errors import InvalidParameter
 from rdock.linux.idmap import Mapping
@@ -49,17 +52,21 @@ def build(
     gids: tuple[Mapping, ...],
     cgroup_path: str = "",
     console_size: tuple[int, int] | None = None,
+    shared: Shared = NOTHING_SHARED,
+    devices: list[tuple[str, str]] | tuple[()] = (),
 ) -> dict[str, Any]:
     """The spec of a container's next run.
 
     `files` are the generated ones (target → path on the host), `uids` and `gids` the map of the user
-    namespace that rdock itself is in. Raises InvalidParameter.
+    namespace that rdock itself is in, `devices` nodes of the host with their places in the container.
+    Raises InvalidParameter.
     """
     config, host = container.config, container.host_config
     capabilities = capability_sets.resolve(host.cap_add, host.cap_drop, host.privileged)
-    namespaces = ["user", "pid", "mount", "uts", "ipc", "cgroup"]
-    if host.network_mode != "host":
-        namespaces.append("network")
+    hosts = (*shared.hosts, *(["network"] if host.network_mode == "host" else []))
+    kinds = [
+        kind for kind in ("user", "pid", "mount", "uts", "ipc", "cgroup", "network") if kind not in hosts
+    ]  # fmt: skip
     spec: dict[str, Any] = {
         "ociVersion": OCI_VERSION,
         "root": {"path": container.root, "readonly": host.readonly_rootfs},
@@ -67,30 +74,42 @@ def build(
         "process": process(
             container,
             user=user,
-            args=([INIT_PATH, "--"] if host.init else []) + (config.entrypoint or []) + (config.cmd or []),
+            args=([INIT_PATH, "--"] if host.init else []) + command_of(container),
             env=config.env,
             cwd=config.working_dir or "/",
             terminal=config.tty,
             capabilities=capabilities,
             console_size=console_size,
         ),
-        "mounts": _mounts(container, files, gids, cgroup=bool(cgroup_path)),
+        "mounts": _mounts(container, files, gids, shared, devices, cgroup=bool(cgroup_path)),
         "linux": {
-            "namespaces": [{"type": kind} for kind in namespaces],
-            "uidMappings": _identity(uids),
-            "gidMappings": _identity(gids),
-            "sysctl": _sysctls(host.network_mode, gids),
+            "namespaces": [
+                {"type": kind, "path": shared.paths[kind]} if kind in shared.paths else {"type": kind}
+                for kind in kinds
+            ],
+            "sysctl": {**_sysctls(host.network_mode, gids), **host.sysctls},
         },
-        "annotations": {"org.opencontainers.image.ref.name": container.image_name},
-    }
+        "annotations": {"org.opencontainers.image.ref.name": container.image_name, **host.annotations},
+    }  # fmt: skip
+    if "uts" in hosts:
+        del spec["hostname"]  # it is the host's
+    elif config.domainname:
+        spec["domainname"] = config.domainname
+    if "user" not in shared.paths:
+        spec["linux"] |= {"uidMappings": _identity(uids), "gidMappings": _identity(gids)}
     if cgroup_path:
         spec["linux"]["cgroupsPath"] = cgroup_path
-    if not host.privileged:
+    if not host.privileged and not security_options.shows_system_paths(host.security_opt):
         spec["linux"]["maskedPaths"] = MASKED_PATHS
         spec["linux"]["readonlyPaths"] = READONLY_PATHS
-        if "seccomp=unconfined" not in host.security_opt:
-            spec["linux"]["seccomp"] = seccomp_default.profile(capabilities)
+    profile = None if host.privileged else security_options.seccomp(host.security_opt, capabilities)
+    if profile is not None:
+        spec["linux"]["seccomp"] = profile
     return spec
+
+
+def command_of(container: Container) -> list[str]:
+    return (container.config.entrypoint or []) + (container.config.cmd or [])
 
 
 def process(
@@ -107,6 +126,7 @@ def process(
     """The spec's `process` object, for process 1 and for exec alike."""
     if not args:
         raise InvalidParameter("no command specified")
+    host = container.host_config
     defaults = [DEFAULT_PATH, f"HOSTNAME={container.config.hostname}"]
     if terminal:
         defaults.append("TERM=xterm")
@@ -122,20 +142,17 @@ def process(
         "capabilities": {
             "bounding": capabilities, "effective": held, "permitted": held, "inheritable": [], "ambient": [],
         },
-        "noNewPrivileges": _no_new_privileges(container.host_config.security_opt),
+        "noNewPrivileges": security_options.no_new_privileges(host.security_opt),
     }  # fmt: skip
+    if host.oom_score_adj or host.ulimits:
+        from rdock.container import process_limits
+
+        result["rlimits"] = process_limits.rlimits(host.ulimits)
+        if host.oom_score_adj:
+            result["oomScoreAdj"] = process_limits.possible_oom_score(host.oom_score_adj)
     if console_size:
         result["consoleSize"] = {"height": console_size[0], "width": console_size[1]}
     return result
-
-
-def _no_new_privileges(options: list[str]) -> bool:
-    wanted = False
-    for option in options:
-        name, _, value = option.replace(":", "=", 1).partition("=")
-        if name == "no-new-privileges":
-            wanted = value in ("", "true")
-    return wanted
 
 
 def _identity(mappings: tuple[Mapping, ...]) -> list[dict[str, int]]:
@@ -155,14 +172,23 @@ def _sysctls(network_mode: str, gids: tuple[Mapping, ...]) -> dict[str, str]:
 
 
 def _mounts(
-    container: Container, files: dict[str, str], gids: tuple[Mapping, ...], *, cgroup: bool
+    container: Container,
+    files: dict[str, str],
+    gids: tuple[Mapping, ...],
+    shared: Shared,
+    devices: list[tuple[str, str]] | tuple[()],
+    *,
+    cgroup: bool,
 ) -> list[dict[str, Any]]:
     host = container.host_config
+    plain = ["nosuid", "noexec", "nodev"]
     has_tty_group = any(entry.inside <= 5 < entry.inside + entry.size for entry in gids)
     devpts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *(["gid=5"] if has_tty_group else [])]
     read_only = [] if host.privileged else ["ro"]
     groups = []
-    if cgroup:
+    if shared.cgroups:
+        groups = [_mount("/sys/fs/cgroup", "bind", shared.cgroups, ["rbind", *plain, "ro"])]
+    elif cgroup:
         groups = [_mount("/sys/fs/cgroup", "cgroup", "cgroup", ["nosuid", "noexec", "nodev", "relatime", *read_only])]
     if host.network_mode == "host":
         # sysfs shows a network namespace, and may be mounted only by who owns that.
@@ -173,15 +199,15 @@ def _mounts(
         groups.insert(0, _mount("/sys/fs/cgroup", "tmpfs", "tmpfs", covered))
     else:
         sys = _mount("/sys", "sysfs", "sysfs", ["nosuid", "noexec", "nodev", *read_only])
-    # To a tmpfs no bytes mean no limit; to Docker, its default.
-    shm_size = host.shm_size or SHM_SIZE
     mounts = [
-        _mount("/proc", "proc", "proc", ["nosuid", "noexec", "nodev"]),
+        # A proc of the host's pid namespace may be mounted only by who owns that.
+        _mount("/proc", "bind", "/proc", ["rbind", *plain])
+        if "pid" in shared.hosts
+        else _mount("/proc", "proc", "proc", plain),
         _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
         _mount("/dev/pts", "devpts", "devpts", devpts),
         sys,
-        _mount("/dev/mqueue", "mqueue", "mqueue", ["nosuid", "noexec", "nodev"]),
-        _mount("/dev/shm", "tmpfs", "shm", ["nosuid", "noexec", "nodev", "mode=1777", f"size={shm_size}"]),
+        *_ipc_mounts(host, shared, plain),
         *groups,
         *(_mount(target, "bind", source, ["rbind", "rprivate"]) for target, source in files.items()),
     ]
@@ -191,10 +217,33 @@ def _mounts(
     for bind in host.binds:
         source, target, options = split_bind(bind)
         wanted[target] = _mount(target, "bind", source, ["rbind", "rprivate", *options])
+    for source, target in devices:
+        wanted[target] = _mount(target, "bind", source, ["bind", "nosuid", "noexec"])
     if host.init:
-        wanted[INIT_PATH] = _mount(INIT_PATH, "bind", launch.init_program(), ["bind", "ro", "nosuid", "nodev"])
+        wanted[INIT_PATH] = _mount(INIT_PATH, "bind", init_program(host), ["bind", "ro", "nosuid", "nodev"])
     # Outer directories first, else they would cover the inner ones.
     return mounts + [wanted[target] for target in sorted(wanted, key=lambda path: path.count("/"))]
+
+
+def _ipc_mounts(host: HostConfig, shared: Shared, plain: list[str]) -> list[dict[str, Any]]:
+    """Where System V's successors are: they show an IPC namespace, the container's own or one that it shares."""
+    if "ipc" in shared.hosts:
+        queues = [_mount("/dev/mqueue", "bind", "/dev/mqueue", ["bind", *plain])]
+        queues = queues if os.path.isdir("/dev/mqueue") else []
+    else:
+        queues = [_mount("/dev/mqueue", "mqueue", "mqueue", plain)]
+    if host.ipc_mode == "none":
+        return queues
+    if shared.shared_memory:
+        return [*queues, _mount("/dev/shm", "bind", shared.shared_memory, ["bind", *plain])]
+    # To a tmpfs no bytes mean no limit; to Docker, its default.
+    size = host.shm_size or SHM_SIZE
+    return [*queues, _mount("/dev/shm", "tmpfs", "shm", [*plain, "mode=1777", f"size={size}"])]
+
+
+def init_program(host: HostConfig) -> str:
+    """The init that `--init` puts before the container's program."""
+    return host.init_path or launch.init_program()
 
 
 def _mount(target: str, fstype: str, source: str, options: list[str]) -> dict[str, Any]:

@@ -23,6 +23,8 @@ class User(Value):
     groups: list[int]
     home: str
     name: str = ""
+    added: list[int] = []
+    """Those of `groups` that were asked for by `--group-add`."""
 
 
 def resolve(root: int, wanted: str, extra_groups: list[str] | tuple[()] = ()) -> User:
@@ -53,13 +55,14 @@ def resolve(root: int, wanted: str, extra_groups: list[str] | tuple[()] = ()) ->
     supplementary = [gid]
     if not group and login:
         supplementary += [_field(e[2], e[0]) for e in groups if login in e[3].split(",")]
-    supplementary += [_group(groups, g, g) for g in extra_groups]
-    return User(uid, gid, list(dict.fromkeys(supplementary)), home, login)
+    added = [_group(groups, extra, extra) for extra in extra_groups]
+    return User(uid, gid, list(dict.fromkeys(supplementary + added)), home, login, added)
 
 
 def check_mapped(user: User, uids: tuple[Mapping, ...], gids: tuple[Mapping, ...]) -> None:
     """Raises InvalidParameter for a user whose ids do not exist in the container, as with one id only."""
-    for kind, number, mappings in (("user", user.uid, uids), ("group", user.gid, gids)):
+    wanted = [("user", user.uid, uids), ("group", user.gid, gids), *(("group", gid, gids) for gid in user.added)]
+    for kind, number, mappings in wanted:
         if not idmap.contains(mappings, number):
             count = sum(entry.size for entry in mappings)
             raise InvalidParameter(

@@ -16,3 +16,9 @@ def write(path: str, text: str) -> None:
         raise OSError(e.errno or errno.EIO, e.strerror, path) from e
     finally:
         os.close(fd)
+
+
+def read_number(path: str) -> int:
+    """The one number in a file. Raises OSError, ValueError."""
+    with open(path, encoding="ascii") as file:
+        return int(file.read())

@@ -105,6 +105,20 @@ def bind_with(source: int, target: int, flags: int, propagation: int, *, recursi
     return True
 
 
+def detached(place: int) -> int:
+    """A copy of the one mount in which a descriptor lies, from there on, that is mounted nowhere; for `move`."""
+    how = _OPEN_TREE_CLONE | _AT_EMPTY_PATH | os.O_CLOEXEC
+    return syscall(SYS_open_tree, place, b"", how, name="open_tree")
+
+
+def move(tree: int, target: int, flags: int) -> None:
+    """Mount what `detached` has made, once, with further flags."""
+    attributes = struct.pack("=QQQQ", flags, 0, MS_PRIVATE, 0)
+    syscall(SYS_mount_setattr, tree, b"", _AT_EMPTY_PATH, attributes, len(attributes))
+    how = _MOVE_MOUNT_F_EMPTY_PATH | _MOVE_MOUNT_T_EMPTY_PATH
+    syscall(SYS_move_mount, tree, b"", target, b"", how, name="move_mount")
+
+
 def protect(path: str) -> None:
     """Make a file or directory read-only where it is, for this mount namespace and those copied from it.
 

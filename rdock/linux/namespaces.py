@@ -44,6 +44,12 @@ def setns(fd: int, flags: int = 0) -> None:
     check(libc.setns(fd, flags), "setns")
 
 
+def set_domain_name(name: str) -> None:
+    """setdomainname(2), for the UTS namespace that the caller is in."""
+    encoded = name.encode()
+    check(libc.setdomainname(encoded, len(encoded)), "setdomainname")
+
+
 def file_of(kind: str, pid: int | str = "self") -> str:
     """The /proc file of a process's namespace, by its OCI name."""
     return f"/proc/{pid}/ns/{_FILES.get(kind, kind)}"

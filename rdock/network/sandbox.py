@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 
 from rdock.errors import InvalidParameter
+from rdock.network import names
 from rdock.network.subnet import Subnet
 from rdock.state import record
+from rdock.values import Value
 
 MODES = ("none", "host", "slirp4netns")
 _HOSTS = """\
@@ -35,14 +37,29 @@ def parse_mode(text: str) -> str:
     return text
 
 
-def write_files(directory: str, mode: str, hostname: str, subnet: Subnet) -> dict[str, str]:
+class Resolving(Value):
+    """What a user has to say about names: HostConfig's ExtraHosts and Dns…, and Config's Domainname."""
+
+    domain: str = ""
+    extra_hosts: list[str] = []
+    servers: list[str] = []
+    search: list[str] = []
+    options: list[str] = []
+
+
+_NOTHING_SAID = Resolving()
+
+
+def write_files(
+    directory: str, mode: str, hostname: str, subnet: Subnet, resolving: Resolving = _NOTHING_SAID
+) -> dict[str, str]:
     """Write the files into `directory`; target in the container → path. `subnet` is that of the private network."""
+    own = _read_host_file("/etc/hosts") or _HOSTS if mode == "host" else _HOSTS
+    own += "" if own.endswith("\n") else "\n"
     contents = {
-        "hosts": _read_host_file("/etc/hosts") or _HOSTS
-        if mode == "host"
-        else _HOSTS + _own_line(mode, hostname, subnet),
+        "hosts": own + _extra_lines(mode, subnet, resolving) + _own_line(mode, hostname, subnet, resolving),
         "hostname": hostname + "\n",
-        "resolv.conf": resolv_conf(mode, subnet),
+        "resolv.conf": resolv_conf(mode, subnet, resolving),
     }
     found = {}
     for name, text in contents.items():
@@ -52,21 +69,49 @@ def write_files(directory: str, mode: str, hostname: str, subnet: Subnet) -> dic
     return found
 
 
-def _own_line(mode: str, hostname: str, subnet: Subnet) -> str:
-    return f"{subnet.address if mode == 'slirp4netns' else '127.0.1.1'}\t{hostname}\n"
+def _own_line(mode: str, hostname: str, subnet: Subnet, resolving: Resolving) -> str:
+    if mode == "host":
+        return ""
+    names = f"{hostname}.{resolving.domain} {hostname}" if resolving.domain else hostname
+    return f"{subnet.address if mode == 'slirp4netns' else '127.0.1.1'}\t{names}\n"
 
 
-def resolv_conf(mode: str, subnet: Subnet) -> str:
+def _extra_lines(mode: str, subnet: Subnet, resolving: Resolving) -> str:
+    lines = []
+    for entry in resolving.extra_hosts:
+        name, address = names.split_extra_host(entry)
+        if address == names.HOST_GATEWAY:
+            # Where nothing leads to the host, or all does, it is reached at its own loopback if at all.
+            address = subnet.gateway if mode == "slirp4netns" else "127.0.0.1"
+        lines.append(f"{address}\t{name}\n")
+    return "".join(lines)
+
+
+def resolv_conf(mode: str, subnet: Subnet, resolving: Resolving = _NOTHING_SAID) -> str:
     """The host's resolver settings, with slirp4netns's own resolver in place of the host's servers.
 
     That one asks the host's, also those on the host's loopback (systemd-resolved), which the container
-    could not reach itself.
+    could not reach itself. What the user gives takes the place of what the host has, kind by kind, as in Docker.
     """
     lines = _read_host_file("/etc/resolv.conf").splitlines()
-    if mode != "slirp4netns":
+    given = {"nameserver": resolving.servers, "search": resolving.search, "options": resolving.options}
+    if not any(given.values()) and mode != "slirp4netns":
         return "".join(line + "\n" for line in lines)
-    kept = [line for line in lines if line.split(" ")[0] in ("search", "domain", "options")]
-    return "".join(line + "\n" for line in [*kept, f"nameserver {subnet.resolver}"])
+    kept = {kind: [line for line in lines if _kind(line) == kind] for kind in given}
+    kept["search"] += [line for line in lines if _kind(line) == "domain"]
+    if mode == "slirp4netns":
+        kept["nameserver"] = [f"nameserver {subnet.resolver}"]
+    if resolving.servers:
+        kept["nameserver"] = [f"nameserver {server}" for server in resolving.servers]
+    if resolving.search:
+        kept["search"] = [] if "." in resolving.search else ["search " + " ".join(resolving.search)]
+    if resolving.options:
+        kept["options"] = ["options " + " ".join(resolving.options)]
+    return "".join(line + "\n" for kind in ("search", "options", "nameserver") for line in kept[kind])
+
+
+def _kind(line: str) -> str:
+    return (line.split() or [""])[0]
 
 
 def _read_host_file(path: str) -> str:

@@ -52,7 +52,8 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     yield "prepare last step", keep_last_step
     yield "new session", os.setsid
     yield "reset signals", signals.reset
-    yield "oom score", lambda: _set_oom_score(what)
+    if "user" in kinds:
+        yield "oom score", lambda: identity.set_oom_score(what)
     # From here on this process is visible inside the pid namespace; its links must lead nowhere.
     yield "hide", lambda: process.set_dumpable(False)
     yield "cgroup namespace", lambda: namespaces.unshare(namespaces.CLONE_NEWCGROUP) if "cgroup" in kinds else None
@@ -94,16 +95,11 @@ def _become_root(kinds: set[str]) -> None:
         os.setresuid(0, 0, 0)
 
 
-def _set_oom_score(what: dict[str, Any]) -> None:
-    score = what.get("oomScoreAdj")
-    if score is not None:
-        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-            file.write(str(score))
-
-
 def _set_hostname(spec: dict[str, Any], kinds: set[str]) -> None:
     if "uts" in kinds and spec.get("hostname"):
         sockets.sethostname(spec["hostname"])
+    if "uts" in kinds and spec.get("domainname"):
+        namespaces.set_domain_name(spec["domainname"])
 
 
 def _clear_umask() -> None:

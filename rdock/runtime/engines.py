@@ -5,7 +5,9 @@ Both take the same config.json and behave alike; the monitor does not know which
 
 from __future__ import annotations
 
-from rdock.runtime import parent
+import os
+
+from rdock.runtime import parent, remains
 from rdock.runtime.parent import Created, Meanwhile
 
 TYPE_CHECKING = False
@@ -22,6 +24,9 @@ BUILTIN = "rdock"
 class Builtin:
     """rdock's own: the OCI operations (runtime spec 1.2, runtime.md) as the monitor uses them."""
 
+    def __init__(self) -> None:
+        self._remains: dict[str, int] = {}
+
     def create(
         self,
         container_id: str,
@@ -33,13 +38,21 @@ class Builtin:
         join_cgroup: Callable[[int], None],
         meanwhile: Meanwhile,
     ) -> Created:
-        return parent.create(spec, stdio, program=program, join_cgroup=join_cgroup, meanwhile=meanwhile)
+        return parent.create(
+            spec, stdio, program=program, join_cgroup=join_cgroup, meanwhile=meanwhile, remains=self._remains
+        )
 
     def start(self, created: Created) -> None:
         parent.start(created)
 
     def delete(self, container_id: str, bundle: str) -> None:
-        """Nothing of it outlives its process."""
+        """Nothing of it outlives its process, unless it has no pid namespace of its own."""
+        if not self._remains:
+            return
+        remains.end(self._remains)
+        for fd in self._remains.values():
+            os.close(fd)
+        self._remains.clear()
 
 
 Engine: TypeAlias = "Builtin | External"

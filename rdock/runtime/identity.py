@@ -14,7 +14,7 @@ import resource
 import stat
 
 from rdock import launch
-from rdock.linux import capabilities, seccomp
+from rdock.linux import capabilities, kernelfile, seccomp
 from rdock.linux.inroot import open_in_root
 from rdock.linux.process import leave_session_keyring
 from rdock.values import Value
@@ -28,26 +28,24 @@ _LIMITS = {f"RLIMIT_{name}": getattr(resource, f"RLIMIT_{name}", -1) for name in
 
 
 def set_limits(process: dict[str, Any]) -> None:
-    """Resource limits; one above the caller's own hard limit is cut down to it, as an ordinary user must."""
+    """Resource limits. Raises OSError for one above the caller's own hard limit, which an ordinary user cannot pass."""
     for limit in process.get("rlimits", ()):
-        number = _LIMITS[limit["type"]]
-        soft, hard = _limit(limit["soft"]), _limit(limit["hard"])
         try:
-            resource.setrlimit(number, (soft, hard))
-        except (ValueError, OSError):
-            most = resource.getrlimit(number)[1]
-            hard = _least(hard, most)
-            resource.setrlimit(number, (_least(soft, hard), hard))
+            resource.setrlimit(_LIMITS[limit["type"]], (_limit(limit["soft"]), _limit(limit["hard"])))
+        except (ValueError, OSError) as e:
+            name = limit["type"].removeprefix("RLIMIT_").lower()
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM), f"ulimit {name}") from e
 
 
 def _limit(value: int) -> int:
     return resource.RLIM_INFINITY if value < 0 or value >= 1 << 63 else value
 
 
-def _least(a: int, b: int) -> int:
-    if a == resource.RLIM_INFINITY:
-        return b
-    return a if b == resource.RLIM_INFINITY else min(a, b)
+def set_oom_score(process: dict[str, Any]) -> None:
+    """Of the caller, who is not hidden yet (process.set_dumpable)."""
+    score = process.get("oomScoreAdj")
+    if score is not None:
+        kernelfile.write("/proc/self/oom_score_adj", str(score))
 
 
 def enter_directory(root: int, path: str) -> None:

@@ -107,6 +107,7 @@ def _enter(
             _join(Cgroup(group))
         step = "enter namespaces"
         last_step = identity.prepare_last_step()
+        identity.set_oom_score(what)
         # Not visible in the container before its links lead nowhere, and its command line tells nothing.
         process.set_dumpable(False)
         process.wipe_arguments()

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 
 from rdock.linux import kernelfile, namespaces, process
-from rdock.runtime import child
+from rdock.runtime import child, neighbour
 from rdock.runtime.channel import Channel, Failed
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any, TypeAlias
+    from typing import Any, NoReturn, TypeAlias
 
 Meanwhile: TypeAlias = "Callable[[dict[str, int]], None]"
 
@@ -37,27 +37,42 @@ def create(
     program: bytes | None,
     join_cgroup: Callable[[int], None],
     meanwhile: Meanwhile,
+    remains: dict[str, int],
 ) -> Created:
     """Fork process 1 and build its world up to the point where only execve is missing.
 
     `program` is the compiled seccomp filter. `join_cgroup` puts the new pid into its cgroup.
     `meanwhile` runs while the child builds the root, with descriptors of the child's user and network
-    namespaces: the place to set the network up.
+    namespaces: the place to set the network up. `remains` gets the namespaces by which to find the other
+    processes of a container that has no pid namespace of its own (remains.py); they are the caller's to close.
     Raises Failed for a step of the child's, whatever the callbacks raise, and leaves nothing behind.
     """
     linux = spec["linux"]
     flags = 0
+    joined = {}
     for namespace in linux["namespaces"]:
         kind = namespace["type"]
         if namespace.get("path"):
-            namespaces.enter({kind: os.open(namespace["path"], os.O_RDONLY | os.O_CLOEXEC)})
+            joined[kind] = os.open(namespace["path"], os.O_RDONLY | os.O_CLOEXEC)
         elif kind != "cgroup":  # made by the child, once it is in the cgroup that shall be the root
             flags |= namespaces.FLAGS[kind]
     ours, theirs = Channel.pair()
-    pid = process.clone(flags)
-    if pid == 0:
+
+    def run() -> NoReturn:
         ours.close()
         child.run(spec, theirs, stdio, program)
+
+    own: dict[str, int] = {}
+    if joined:
+        try:
+            pid, own = neighbour.clone(joined, flags, spec["process"], run)
+        finally:
+            for opened in joined.values():
+                os.close(opened)
+    else:
+        pid = process.clone(flags)
+        if pid == 0:
+            run()
     theirs.close()
     terminal = -1
     try:
@@ -65,7 +80,11 @@ def create(
             write_maps(pid, linux)
         join_cgroup(pid)
         # Opened while they can be: from the next step on the child hides its /proc entries.
-        own = namespaces.open_all(pid, ("user", "network"))
+        own = own or namespaces.open_all(pid, ("user", "network", "mount"))
+        if not flags & namespaces.CLONE_NEWPID:
+            # Its user namespace may be that of another container, whose processes live on.
+            kinds = ("mount",) if joined else ("mount", "user")
+            remains |= {kind: os.dup(own[kind]) for kind in kinds}
         ours.send("maps")
         try:
             meanwhile(own)

@@ -55,7 +55,10 @@ _LINKS = {
 
 # Where Docker's own file systems are; in their places images have no say.
 _OWN = ("/dev", "/dev/shm")
+_KERNELS = ("/proc", "/sys")
 _PROC_ROOT_INODE = 1
+# The source of a bind that is a mount already, and only has to find its place (linux/mount.py: detached).
+_DESCRIPTOR = "/proc/self/fd/"
 
 
 class Mount(Value):
@@ -124,10 +127,16 @@ class Mount(Value):
         source = os.open(self.source, O_PATH)
         try:
             directory = stat.S_ISDIR(os.fstat(source).st_mode)
-            target = (make_directory if directory else make_file)(root, self.target)
+            if self.target in _KERNELS:
+                target = _directory_without_links(root, self.target)
+            else:
+                target = (make_directory if directory else make_file)(root, self.target)
             rest = self.flags & ~(m.MS_BIND | m.MS_REC)
             try:
                 _check_not_proc(root, target, self.target)
+                if self.target == "/dev/shm" and self.source.startswith(_DESCRIPTOR):
+                    m.move(int(self.source.removeprefix(_DESCRIPTOR)), target, rest)
+                    return True
                 # Who shares the target's volume may exchange it at any moment, so flags are not set afterwards.
                 if m.bind_with(source, target, rest, self.propagation, recursive=bool(self.flags & m.MS_REC)):
                     return True
@@ -206,9 +215,11 @@ class ReadOnly(Value):
         if target is None:
             return
         try:
-            m.bind(m.through(target), m.through(target))
-            with _Opened(root, self.path, RESOLVE_NO_SYMLINKS) as fd:
-                m.remount_bind(m.through(fd), m.MS_RDONLY)
+            # With what is mounted below, as in a /proc that is the host's.
+            if not m.bind_with(target, target, m.MS_RDONLY, m.MS_PRIVATE, recursive=True):
+                m.bind(m.through(target), m.through(target))
+                with _Opened(root, self.path, RESOLVE_NO_SYMLINKS) as fd:
+                    m.remount_bind(m.through(fd), m.MS_RDONLY)
         except OSError as e:
             raise OSError(e.errno, e.strerror, self.path) from e
         finally:

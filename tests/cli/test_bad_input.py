@@ -194,7 +194,7 @@ def test_help_is_no_error(rdock: Rdock) -> None:
         (["--cap-add", "NOSUCH"], "NOSUCH"),
         (["--cap-drop", "NOSUCH"], "NOSUCH"),
         (["--security-opt", "nosuch"], "invalid --security-opt"),
-        (["--security-opt", "seccomp=/nonexistent"], "invalid --security-opt"),
+        (["--security-opt", "seccomp=/nonexistent"], "opening seccomp profile (/nonexistent) failed"),
         (["--runtime", "/nonexistent"], "/nonexistent"),
         (["--env-file", "/nonexistent"], "open /nonexistent: no such file or directory"),
         (["--env-file", "/etc"], "open /etc: is a directory"),

@@ -14,6 +14,8 @@ from rdock.cli import docker_names, help, main, usage
 from rdock.errors import NotThereYet, UsageError
 
 COMMANDS = sorted(main.COMMANDS)
+# Options that are podman's.
+PODMANS = {name: {"--init-path", "--replace", "--rootfs"} for name in ("run", "create")}
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
 
@@ -39,6 +41,9 @@ def test_each_option_in_a_text_is_read_by_its_module(name: str) -> None:
     command = main.COMMANDS[name]
     module = importlib.import_module(f"rdock.cli.{command.place.partition(':')[0]}")
     source = inspect.getsource(module) + inspect.getsource(importlib.import_module("rdock.cli.output"))
+    if name in ("run", "create"):
+        for part in ("container_options", "container_create"):
+            source += inspect.getsource(importlib.import_module(f"rdock.cli.{part}"))
     code = re.sub(r'_TEXT = """.*?"""', "", source, flags=re.DOTALL)
     for option in usage.compile_text(main.text_of(command)).options:
         assert f'"{option.long}"' in code or option.long in ("--volumes",), f"{name} {option.long} is never read"
@@ -248,6 +253,7 @@ def test_names_of_docker_are_complete() -> None:
         assert verb in docker_names.names(group), name
     for name in COMMANDS:
         ours = {option.long for option in usage.compile_text(main.text_of(main.COMMANDS[name])).options}
+        ours -= PODMANS.get(name, set())
         assert name == "doctor" or ours <= {long for _, long in docker_names.options(name)}, name
     assert set(docker_names.commands()) >= set(COMMANDS) - {"doctor"}
 

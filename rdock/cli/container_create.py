@@ -1,0 +1,114 @@
+"""create: a container that is ready to be started. And what run has in common with it."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rdock.cli import container_options
+from rdock.cli.main import callers_directory
+from rdock.cli.usage import Options
+from rdock.container import containers, lifecycle, request, sharing
+from rdock.container.lifecycle import Made
+from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, reason
+from rdock.image import starter
+from rdock.image.manifest import ImageConfig
+
+CREATE_TEXT = container_options.help_text("""\
+Usage:  rdock create [OPTIONS] IMAGE [COMMAND] [ARG...]
+
+Create a new container
+
+Aliases:
+  rdock container create, rdock create
+
+Options:
+""")
+
+
+def create(options: Options) -> int:
+    made = make(options, detach=False, starts=False)
+    made.lock.remove()
+    sys.stdout.write(made.container.id + "\n")
+    return 0
+
+
+def make(options: Options, *, detach: bool, starts: bool) -> Made:
+    """Create the container that the options ask for; `starts`: it is about to be started.
+
+    Raises the RdockError that says what is wrong, before anything is made.
+    """
+    container_options.check_together(options, detach=detach, starts=starts)
+    name, *words = options.arguments
+    config = container_options.config(options, words, detach=detach)
+    host = container_options.host_config(options)
+    sharing.check(host, starts=starts)
+    container_name = options.text("--name") or ""
+    if options.given("--name"):
+        containers.check_name(container_name)
+    platform = request.parse_platform(options.text("--platform"))
+    cidfile = _IdFile(host.container_id_file)
+    try:
+        image, rootfs = None, ""
+        if options.flag("--rootfs"):
+            rootfs = request.check_rootfs(name, callers_directory())
+        else:
+            image = starter.find(name, options.text("--pull") or "missing")
+            request.check_platform(platform, image, name)
+        own = image.config if image else ImageConfig.from_json(b'{"os": "linux"}')
+        config = request.merge(config, own, given_command=bool(words))
+        if options.flag("--replace"):
+            _remove(container_name)
+        made = lifecycle.create(image, name, config, host, container_name, rootfs=rootfs)
+        cidfile.write(made.container.id)
+    except BaseException:
+        cidfile.remove()
+        raise
+    return made
+
+
+def _remove(name: str) -> None:
+    try:
+        lifecycle.remove(containers.lookup(name), force=True)
+    except NoSuchContainer:
+        pass
+
+
+class _IdFile:
+    """`--cidfile`: made before the container, so that nobody else's is overwritten, and gone if there is none."""
+
+    def __init__(self, path: str) -> None:
+        self._path = os.path.join(callers_directory(), path) if path else ""
+        self._fd = -1
+        if not path:
+            return
+        try:
+            # O_EXCL follows no link (CVE-2026-53489).
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self._path, flags, 0o644)
+        except FileExistsError:
+            raise InvalidParameter(
+                f"container ID file found, make sure the other container isn't running or delete {path}"
+            ) from None
+        except OSError as e:
+            raise InvalidParameter(f"failed to create the container ID file: open {path}: {reason(e)}") from e
+
+    def write(self, container_id: str) -> None:
+        if self._fd < 0:
+            return
+        try:
+            os.write(self._fd, container_id.encode())
+            os.close(self._fd)
+        except OSError as e:
+            raise RdockError(f"failed to write the container ID to the file: {self._path}: {reason(e)}") from e
+        self._fd = -1
+
+    def remove(self) -> None:
+        if self._fd < 0:
+            return
+        os.close(self._fd)
+        self._fd = -1
+        try:
+            os.unlink(self._path)
+        except OSError:
+            pass

@@ -1,0 +1,265 @@
+"""The options that run and create share: their help, and from what the user wrote to a container's configuration.
+
+Everything is checked here, before anything is made. Modules for the rarer options are imported where they
+are asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rdock.cli import refusals
+from rdock.cli.main import callers_directory
+from rdock.cli.usage import Options
+from rdock.container import capability_sets, request, security_options, streams
+from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
+from rdock.errors import InvalidParameter, Unavailable
+from rdock.network import endpoint, sandbox, uplink
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+
+_SHARED = """\
+      --add-host list            Add a custom host-to-IP mapping (host:ip)
+      --annotation map           Add an annotation to the container (passed through to the OCI runtime)
+  -a, --attach list              Attach to STDIN, STDOUT or STDERR
+      --cap-add list             Add Linux capabilities
+      --cap-drop list            Drop Linux capabilities
+      --cgroupns string          Cgroup namespace to use (host|private)
+      --cidfile string           Write the container ID to the file
+      --device list              Add a host device to the container
+      --dns list                 Set custom DNS servers
+      --dns-option list          Set DNS options
+      --dns-search list          Set custom DNS search domains
+      --domainname string        Container NIS domain name
+      --entrypoint string        Overwrite the default ENTRYPOINT of the image
+  -e, --env list                 Set environment variables
+      --env-file list            Read in a file of environment variables
+      --expose list              Expose a port or a range of ports
+      --group-add list           Add additional groups to join
+  -h, --hostname string          Container host name
+      --init                     Run an init inside the container that forwards signals and reaps processes
+      --init-path string         Use this program of the host for --init
+  -i, --interactive              Keep STDIN open even if not attached
+      --ipc string               IPC mode to use
+      --isolation string         Container isolation technology
+  -l, --label list               Set meta data on a container
+      --label-file list          Read in a line delimited file of labels
+      --log-driver string        Logging driver for the container: json-file, local or none
+      --log-opt list             Log driver options: max-size, max-file
+      --name string              Assign a name to the container
+      --network string           Connect a container to a network: slirp4netns, host or none
+      --no-healthcheck           Disable any container-specified HEALTHCHECK
+      --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)
+      --pid string               PID namespace to use
+      --platform string          Set platform if server is multi-platform capable
+      --privileged               Give extended privileges to this container
+  -p, --publish list             Publish a container's port(s) to the host
+      --pull string              Pull image before running (always, missing, never)
+  -q, --quiet                    Suppress the pull output
+      --read-only                Mount the container's root filesystem as read only
+      --replace                  Remove a container of the same name first
+      --restart string           Restart policy to apply when a container exits (default no)
+      --rm                       Automatically remove the container and its associated anonymous volumes when it exits
+      --rootfs                   The argument is no image, but a directory that becomes the root
+      --runtime string           Runtime to use for this container: rdock, or the name or path of an OCI runtime
+      --security-opt list        Security Options
+      --shm-size string          Size of /dev/shm
+      --stop-signal string       Signal to stop the container
+      --stop-timeout int         Timeout (in seconds) to stop a container
+      --sysctl map               Sysctl options
+      --tmpfs list               Mount a tmpfs directory
+  -t, --tty                      Allocate a pseudo-TTY
+      --ulimit ulimit            Ulimit options
+  -u, --user string              Username or UID (format: <name|uid>[:<group|gid>])
+      --userns string            User namespace to use
+      --uts string               UTS namespace to use
+  -v, --volume list              Bind mount a volume
+  -w, --workdir string           Working directory inside the container
+"""
+# Nothing follows from these here: pulls have no output yet, health is not looked after.
+IDLE = ("--quiet", "--no-healthcheck")
+
+
+def help_text(head: str, own: str = "") -> str:
+    """A command's help: its head, then the shared options and its own ones in the order of their names."""
+    lines = (_SHARED + own).splitlines(keepends=True)
+    return head + "".join(sorted(lines, key=lambda line: line.partition("--")[2]))
+
+
+def check_together(options: Options, *, detach: bool, starts: bool) -> None:
+    """Refuse options that contradict each other, in Docker's words, and those that make no sense on Linux."""
+    if detach and options.given("--attach"):
+        raise InvalidParameter("conflicting options: cannot specify both --attach and --detach")
+    if options.flag("--rm") and (options.text("--restart") or "no") != "no":
+        raise InvalidParameter("conflicting options: cannot specify both --restart and --rm")
+    if options.flag("--replace") and not options.text("--name"):
+        raise InvalidParameter("cannot replace container without --name being set")
+    if options.text("--uts") == "host" and options.text("--hostname"):
+        raise InvalidParameter("conflicting options: hostname and the UTS mode")
+    if options.text("--uts") == "host" and options.text("--domainname"):
+        raise InvalidParameter("conflicting options: domainname and the UTS mode")
+    if (options.text("--isolation") or "default") != "default":
+        command = "run" if starts else "create"
+        raise refusals.of_option(command, "--isolation", f"'rdock {command} --isolation'") or AssertionError
+
+
+def each(options: Options, name: str, parse: Callable[[str], T]) -> list[T]:
+    """The values of an option, parsed; what is wrong with one is told as pflag tells it."""
+    found = []
+    for text in options.list(name):
+        try:
+            found.append(parse(text))
+        except InvalidParameter as e:
+            raise InvalidParameter(f'invalid argument "{text}" for "{name}" flag: {e.message}', e.hint) from e
+    return found
+
+
+def config(options: Options, words: list[str], *, detach: bool) -> Config:
+    """The portable part. Raises InvalidParameter."""
+    env = []
+    for path in options.list("--env-file"):
+        env += read_env_file(path, os.environ)
+    env += request.expand_env(options.list("--env"), dict(os.environ))
+    labels = [line for path in options.list("--label-file") for line in read_env_file(path, None)]
+    signal_name = options.text("--stop-signal") or ""
+    if signal_name:
+        stop_signal(signal_name)
+    entrypoint, stdin = options.text("--entrypoint"), options.flag("--interactive")
+    wanted = streams.parse_streams(options.list("--attach")) or {"stdout", "stderr"}
+    wanted = set() if detach else wanted | ({"stdin"} if stdin else set())
+    published = [binding.key for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
+    return Config(
+        hostname=_hostname(options),
+        domainname=request.check_domain(options.text("--domainname") or ""),
+        user=options.text("--user") or "",
+        attach_stdin="stdin" in wanted,
+        attach_stdout="stdout" in wanted,
+        attach_stderr="stderr" in wanted,
+        exposed_ports={key: {} for key in published + request.parse_expose(options.list("--expose"))},
+        tty=options.flag("--tty"),
+        open_stdin=stdin,
+        stdin_once=stdin and "stdin" in wanted,
+        env=env,
+        cmd=words or None,
+        image=options.arguments[0],
+        working_dir=request.check_directory(options.text("--workdir") or ""),
+        entrypoint=None if entrypoint is None else [entrypoint] if entrypoint else [],
+        labels=request.parse_labels(labels + options.list("--label")),
+        stop_signal=signal_name,
+        stop_timeout=options.number("--stop-timeout"),
+    )
+
+
+def _hostname(options: Options) -> str:
+    if options.text("--uts") == "host" or (options.text("--network") == "host" and not options.text("--hostname")):
+        return os.uname().nodename
+    return request.check_hostname(options.text("--hostname") or "")
+
+
+def host_config(options: Options) -> HostConfig:
+    """What it gets of this machine. Raises InvalidParameter, Unsupported, NoSuchContainer."""
+    published = [binding for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
+    privileged = options.flag("--privileged")
+    capabilities = capability_sets.resolve(options.list("--cap-add"), options.list("--cap-drop"), privileged)
+    host = HostConfig(
+        binds=[_bind(text) for text in options.list("--volume")],
+        container_id_file=options.text("--cidfile") or "",
+        log_config=streams.parse_log_config(options.text("--log-driver") or "", options.list("--log-opt")),
+        network_mode=_network_mode(options),
+        port_bindings=endpoint.to_bindings(published),
+        restart_policy=request.parse_restart_policy(options.text("--restart") or ""),
+        auto_remove=options.flag("--rm"),
+        annotations=request.parse_annotations(options.list("--annotation")),
+        cap_add=options.list("--cap-add"),
+        cap_drop=options.list("--cap-drop"),
+        privileged=privileged,
+        readonly_rootfs=options.flag("--read-only"),
+        security_opt=security_options.parse(options.list("--security-opt"), capabilities),
+        tmpfs=request.parse_tmpfs(options.list("--tmpfs")),
+        init=options.flag("--init") or options.given("--init-path"),
+        init_path=request.check_init(options.text("--init-path"), callers_directory()),
+        group_add=[request.check_group(text) for text in options.list("--group-add")],
+        shm_size=request.parse_size(options.text("--shm-size"), "--shm-size"),
+        runtime=request.check_runtime(options.text("--runtime") or request.default_runtime()),
+        **_modes(options),
+        **_names(options),
+    )
+    limits = [name for name in ("--ulimit", "--sysctl", "--oom-score-adj") if options.given(name)]
+    if limits:
+        host = _with_limits(options, host)
+    if options.given("--device"):
+        from rdock.container import device_nodes
+
+        devices = each(options, "--device", device_nodes.parse)
+        for device in devices:
+            request.check_target(device["PathInContainer"], "device")
+        device_nodes.gather(devices)
+        host = host._replace(devices=devices)
+    return host
+
+
+def _modes(options: Options) -> dict[str, Any]:
+    given = [name for name in ("--pid", "--ipc", "--uts", "--userns", "--cgroupns") if options.given(name)]
+    if not given:
+        return {}
+    from rdock.container import sharing
+
+    found = {f"{name[2:]}_mode": sharing.parse(name, options.text(name)) for name in given}
+    return {name: mode for name, mode in found.items() if mode}
+
+
+def _names(options: Options) -> dict[str, Any]:
+    if not any(options.given(name) for name in ("--add-host", "--dns", "--dns-option", "--dns-search")):
+        return {}
+    from rdock.network import names
+
+    return {
+        "extra_hosts": each(options, "--add-host", names.parse_extra_host),
+        "dns": each(options, "--dns", names.parse_dns),
+        "dns_options": each(options, "--dns-option", names.parse_dns_option),
+        "dns_search": each(options, "--dns-search", names.parse_dns_search),
+    }
+
+
+def _with_limits(options: Options, host: HostConfig) -> HostConfig:
+    from rdock.container import process_limits
+
+    ulimits = {limit["Name"]: limit for limit in each(options, "--ulimit", process_limits.parse_ulimit)}
+    score = process_limits.check_oom_score(options.number("--oom-score-adj"))
+    possible = process_limits.possible_oom_score(score)
+    if possible != score:
+        sys.stderr.write(f"rdock: note: the OOM score will be {possible}: without root it cannot be below your own\n")
+    return host._replace(
+        ulimits=list(ulimits.values()),
+        oom_score_adj=score,
+        sysctls=process_limits.parse_sysctls(
+            options.list("--sysctl"), host_network=host.network_mode == "host", host_ipc=host.ipc_mode == "host"
+        ),
+    )
+
+
+def _bind(text: str) -> str:
+    """The caller's directory, which may have been removed, counts only for what is relative to it."""
+    directory = callers_directory()
+    if text.startswith(".") and not directory:
+        raise InvalidParameter(f"invalid volume specification: '{text}': getwd: no such file or directory")
+    return request.parse_bind(text, directory)
+
+
+def _network_mode(options: Options) -> str:
+    """The network that is asked for. Where the default one is not possible and nothing is to be published, none."""
+    mode = sandbox.parse_mode(options.text("--network") or "")
+    if options.given("--network") or options.list("--publish"):
+        return mode
+    try:
+        uplink.find()
+    except Unavailable as e:
+        sys.stderr.write(f"rdock: note: this container has no network: {e.message}\n{e.hint}\n")
+        return "none"
+    return mode
