@@ -96,7 +96,8 @@ def test_kill(rdock: Rdock, runtime: str) -> None:
     assert rdock.ok("kill", container) == container
     assert rdock.ok("wait", container) == "137"
     result = rdock("kill", container)
-    assert result.code == 1 and result.err == f"rdock: cannot kill container: {container}: container {container} is not running\n"
+    says = f"rdock: cannot kill container: {container}: container {container} is not running\n"
+    assert (result.code, result.err) == (1, says)
 
 
 def test_kill_of_unknown_signals(rdock: Rdock) -> None:
