@@ -7,13 +7,9 @@ import sys
 from rdock.cli import output
 from rdock.cli.container_manage import each
 from rdock.cli.usage import Options
-from rdock.container import containers, pruning, request
+from rdock.container import changing, containers, pruning, request
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 RENAME_TEXT = """\
 Usage:  rdock rename CONTAINER NEW_NAME
@@ -27,7 +23,7 @@ Aliases:
 
 def rename(options: Options) -> int:
     old, new = options.arguments
-    containers.rename(containers.lookup(old), new.lstrip("/"))
+    changing.rename(containers.lookup(old), new.lstrip("/"))
     return 0
 
 
@@ -55,19 +51,9 @@ def update(options: Options) -> int:
     policy = request.parse_restart_policy(options.text("--restart") or "") if options.given("--restart") else None
 
     def one(container: Container) -> None:
-        fields: dict[str, Any] = {}
-        if labels:
-            fields["config"] = container.config._replace(labels={**container.config.labels, **labels})
-        if policy is not None:
-            if container.host_config.auto_remove and policy["Name"] != "no":
-                raise InvalidParameter(
-                    "Restart policy cannot be updated because AutoRemove is enabled for the container"
-                )
-            fields["host_config"] = container.host_config._replace(restart_policy=policy)
-        if fields:
-            containers.change(container.id, **fields)
+        changing.update(container, labels, policy)
         if options.given("--name"):
-            containers.rename(container, options.text("--name") or "")
+            changing.rename(container, options.text("--name") or "")
 
     return each(options, one)
 

@@ -7,7 +7,7 @@ import os
 from rdock.cli.attachment import carry
 from rdock.cli.main import enter
 from rdock.cli.usage import Options
-from rdock.container import attach, containers, exec, request
+from rdock.container import attach, containers, events, exec, request, streams
 from rdock.container.config import read_env_file
 from rdock.container.containers import Container
 from rdock.container.relay import Attached, Detached
@@ -23,15 +23,16 @@ Aliases:
   rdock container exec, rdock exec
 
 Options:
-  -d, --detach           Detached mode: run command in the background
-  -e, --env list         Set environment variables
-      --env-file list    Read in a file of environment variables
-  -i, --interactive      Keep STDIN open even if not attached
-  -l, --latest           Act on the latest created container
-      --privileged       Give extended privileges to the command
-  -t, --tty              Allocate a pseudo-TTY
-  -u, --user string      Username or UID (format: "<name|uid>[:<group|gid>]")
-  -w, --workdir string   Working directory inside the container
+  -d, --detach               Detached mode: run command in the background
+      --detach-keys string   Override the key sequence for detaching a container
+  -e, --env list             Set environment variables
+      --env-file list        Read in a file of environment variables
+  -i, --interactive          Keep STDIN open even if not attached
+  -l, --latest               Act on the latest created container
+      --privileged           Give extended privileges to the command
+  -t, --tty                  Allocate a pseudo-TTY
+  -u, --user string          Username or UID (format: "<name|uid>[:<group|gid>]")
+  -w, --workdir string       Working directory inside the container
 """
 
 
@@ -39,6 +40,7 @@ def exec_(options: Options) -> int:
     container, words = _target(options)
     detach, terminal = options.flag("--detach"), options.flag("--tty")
     stdin = options.flag("--interactive") and not detach
+    keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
     if terminal and stdin and not os.isatty(0):
         raise InvalidParameter("the input device is not a TTY")
     env = []
@@ -58,7 +60,7 @@ def exec_(options: Options) -> int:
     if detach:
         return 0
     try:
-        return carry(connection, Attached(stdin, True, True, terminal))
+        return carry(connection, Attached(stdin, True, True, terminal, keys))
     except Detached:
         raise _left() from None
 
@@ -100,6 +102,7 @@ Options:
 
 
 def attach_(options: Options) -> int:
+    keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
     container, _ = _target(options)
     state = container.state()
     if state.status == "paused":
@@ -115,10 +118,12 @@ def attach_(options: Options) -> int:
     except OSError:
         raise NotRunning(container.id) from None
     attached = Attached(
-        config.open_stdin and not options.flag("--no-stdin"), True, True, config.tty,
-        sig_proxy=not options.given("--sig-proxy") or options.flag("--sig-proxy"),
+        config.open_stdin and not options.flag("--no-stdin"), True, True, config.tty, keys,
+        not options.given("--sig-proxy") or options.flag("--sig-proxy"),
     )  # fmt: skip
+    events.note(container, "attach")
     try:
         return carry(connection, attached, container.bundle)
     except Detached:
+        events.note(container, "detach")
         raise _left() from None

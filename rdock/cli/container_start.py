@@ -5,7 +5,7 @@ from __future__ import annotations
 from rdock.cli.attachment import stay
 from rdock.cli.container_manage import each, signal_of
 from rdock.cli.usage import Options
-from rdock.container import attach, containers, control, lifecycle
+from rdock.container import attach, containers, control, lifecycle, streams
 from rdock.container.containers import Container
 from rdock.container.relay import Attached
 from rdock.errors import InvalidParameter, NotRunning, Unsupported
@@ -50,9 +50,9 @@ def _start_attached(options: Options) -> int:
     container = containers.latest() if options.flag("--latest") else containers.lookup(options.arguments[0])
     config = container.config
     proxy = not options.given("--sig-proxy") or options.flag("--sig-proxy")
-    attached = Attached(
-        options.flag("--interactive") and config.open_stdin, True, True, config.tty, sig_proxy=proxy
-    )  # fmt: skip
+    keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
+    stdin = options.flag("--interactive") and config.open_stdin
+    attached = Attached(stdin, True, True, config.tty, keys, proxy)
     made = lifecycle.claim(container)
     if made is None:
         return stay(_attach(container), attached, container)
@@ -99,12 +99,15 @@ def restart(options: Options) -> int:
 
 
 PAUSE_TEXT = """\
-Usage:  rdock pause CONTAINER [CONTAINER...]
+Usage:  rdock pause [OPTIONS] CONTAINER [CONTAINER...]
 
 Pause all processes within one or more containers
 
 Aliases:
   rdock container pause, rdock pause
+
+Options:
+  -l, --latest   Act on the latest created container
 """
 
 
@@ -116,12 +119,15 @@ def pause(options: Options) -> int:
 
 
 UNPAUSE_TEXT = """\
-Usage:  rdock unpause CONTAINER [CONTAINER...]
+Usage:  rdock unpause [OPTIONS] CONTAINER [CONTAINER...]
 
 Unpause all processes within one or more containers
 
 Aliases:
   rdock container unpause, rdock unpause
+
+Options:
+  -l, --latest   Act on the latest created container
 """
 
 

@@ -64,6 +64,8 @@ COMMANDS: dict[str, Command] = {
     "port": Command(
         "container_look:port", "List port mappings or a specific mapping for the container", needs_root=False
     ),
+    "container exists": Command("container_clone:exists", "Check if a container exists", needs_root=False, failure=125),
+    "container clone": Command("container_clone:clone", "Create a container like another one", failure=125),
     "container prune": Command("container_change:prune", "Remove all stopped containers"),
     "load": Command("image:load", "Load an image from a tar archive or STDIN"),
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),

@@ -176,10 +176,10 @@ class Container(Value):
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
 
-    def write_end(self, state: State) -> None:
-        """Record how a run ended, also where the container itself has filled the disk. Never fails."""
+    def note_state(self, state: State, *, durable: bool) -> None:
+        """Record what has happened, also where the container itself has filled the disk. Never fails."""
         try:
-            self.write_state(state, durable=True)
+            self.write_state(state, durable=durable)
         except SystemFailure as e:
             debug(e.message)
             try:
@@ -319,23 +319,6 @@ def take_name(name: str, container_id: str) -> None:
 def _is_being_made(link: str) -> bool:
     """Whether the create that took this name is still at work."""
     return is_locked(run_lock(os.readlink(link)).path)
-
-
-def rename(container: Container, name: str) -> Container:
-    """Give a container another name. Raises InvalidParameter and Conflict in Docker's words."""
-    if not name:
-        raise InvalidParameter("Neither old nor new names may be empty")
-    check_name(name)
-    if name == container.name:
-        raise InvalidParameter("Renaming a container with the same name as its current name")
-    take_name(name, container.id)  # first: killed now, it has two names for a while, and never none
-    try:
-        renamed = change(container.id, name=name)
-    except BaseException:
-        drop_name(name, container.id)
-        raise
-    drop_name(container.name, container.id)
-    return renamed
 
 
 def change(container_id: str, **fields: Any) -> Container:

@@ -152,7 +152,7 @@ def finish(container_id: str) -> None:
                 pid=0, pid_start=0, ports={}, finished=True, exit_code=137, finished_at=timestamp.now(),
                 error="the container's monitor was killed",
             )  # fmt: skip
-            container.write_end(ended)
+            container.note_state(ended, durable=True)
     if group:
         group.end()
     record.sweep(container.directory)

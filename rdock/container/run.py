@@ -181,6 +181,10 @@ class Run:
         if heritage is None:
             return
         self.pid = heritage.pid
+        host = self.container.host_config
+        if not host.has_own_pids:
+            joins = any(mode.startswith(sharing.CONTAINER) for mode in (host.pid_mode, host.ipc_mode))
+            self.engine.adopt(self.pid, ("mount",) if joins else ("mount", "user"))
         if heritage.uplink_pid:
             alive, log = heritage.fds[-2:]
             self._uplink = Uplink(heritage.uplink_pid, alive, -1, self.container.bundle, log)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from rdock.linux import namespaces
 from rdock.runtime import parent, remains
 from rdock.runtime.parent import Created, Meanwhile
 
@@ -44,6 +45,16 @@ class Builtin:
 
     def start(self, created: Created) -> None:
         parent.start(created)
+
+    def adopt(self, pid: int, kinds: tuple[str, ...]) -> None:
+        """Go on with a container that was started elsewhere, whose process 1 is `pid`.
+
+        `kinds` are the namespaces by which its other processes can be found; none if it has its own pid namespace.
+        """
+        try:
+            self._remains |= namespaces.open_all(pid, kinds)
+        except OSError:
+            pass  # it has just ended
 
     def delete(self, container_id: str, bundle: str) -> None:
         """Nothing of it outlives its process, unless it has no pid namespace of its own."""
