@@ -29,6 +29,19 @@ PLAIN = ("--network", "none")
 SERVICE = ("sh", "-c", "trap 'exit 5' TERM; echo up; while :; do sleep 0.05; done")
 
 
+@pytest.fixture(autouse=True)
+def limit() -> Iterator[None]:
+    """A pipe that nobody closes is a failure, not a hang."""
+
+    def complain(*_: object) -> None:
+        raise TimeoutError("the test hangs")
+
+    signal.signal(signal.SIGALRM, complain)
+    signal.alarm(40)
+    yield
+    signal.alarm(0)
+
+
 def record(rdock: Rdock, container: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((rdock.home.data / "containers" / container / "state.json").read_text())
     return found

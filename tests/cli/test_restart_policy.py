@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -86,7 +87,7 @@ def test_delay_grows(rdock: Rdock) -> None:
     await_restarts(rdock, container, 4)
     rdock.ok("stop", container)
     stamps = [timestamp.to_ns(line.split()[0]) / 1e9 for line in rdock.ok("logs", "-t", container).splitlines()]
-    gaps = [after - before for before, after in zip(stamps, stamps[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(stamps)]
     for gap, least in zip(gaps, (0.1, 0.2, 0.4, 0.8), strict=False):
         assert least <= gap < least + 0.6, gaps
 
