@@ -45,6 +45,8 @@ class State(Value):
     restart_count: int = 0
     stopped_by_user: bool = False
     """What ended or is to end it was asked for, so that no restart policy brings it back."""
+    kept: bool = False
+    """It stays after the end that was asked for, though it is one that goes with its process."""
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""

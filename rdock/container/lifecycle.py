@@ -315,10 +315,10 @@ def remove(container: Container, *, force: bool = False) -> None:
             state = container.state()
             if state.is_running:
                 if not force:
-                    what = "stop the container before removing or force remove"
+                    how = ": stop the container before removing or force remove"
                     if state.status == "paused":
-                        what = "it must be unpaused first"
-                    raise Conflict(f'cannot remove container "{container.name}": container is {state.status}: {what}')
+                        how = " and must be unpaused first"
+                    raise Conflict(f'cannot remove container "{container.name}": container is {state.status}{how}')
                 stop(container, 0, signals.SIGKILL)
             elif lock.acquire(wait=False):
                 break

@@ -70,8 +70,6 @@ class Monitor:
         self.keeper: sockets.socket | None = None
         self.stops = False
         """Someone is at it: the end that comes is not to be followed by another start."""
-        self.is_kept = False
-        """It stays after this end, though it is one that goes with its process."""
 
     def prepare(self) -> bool:
         """Make what outlives a monitor: the socket, the mounts. False if that failed, which was told and recorded."""
@@ -293,8 +291,8 @@ class Monitor:
         events.note(self.container, "unpause")
 
     def _note_stop(self, *, keep: bool) -> None:
-        self.stops, self.is_kept = True, self.is_kept or keep
-        self._note(self.state._replace(stopped_by_user=True))
+        self.stops = True
+        self._note(self.state._replace(stopped_by_user=True, kept=self.state.kept or keep))
         self.server.interrupt()
 
     def _kill(self, number: int) -> None:
@@ -317,7 +315,7 @@ class Monitor:
 
     def _goes(self) -> bool:
         """Whether the container goes with its process."""
-        return self.container.host_config.auto_remove and not self.is_kept
+        return self.container.host_config.auto_remove and not self.state.kept
 
     def _take_away(self, code: int) -> None:
         """The rest of the end: tell of it, and leave nothing."""
