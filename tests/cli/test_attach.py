@@ -1,4 +1,4 @@
-"""attach: several at one container, its terminal, its keys, its exit code; and the caller's terminal on every way out."""
+"""attach: several at one container, its terminal and keys, its exit code; the caller's terminal on every way out."""
 
 from __future__ import annotations
 
