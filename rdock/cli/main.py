@@ -74,6 +74,12 @@ COMMANDS: dict[str, Command] = {
     "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
+    "system check": Command(
+        "system_check:check",
+        "Look through everything that is stored for what does not fit together",
+        needs_root=False,
+        reads_store=False,
+    ),
     "doctor": Command(
         "system:doctor", "Check what this machine allows and how to fix the rest", needs_root=False, reads_store=False
     ),
