@@ -73,7 +73,7 @@ class Importer:
         source = self._source(name, is_package=entry[0])
         if _state(source) != entry[1:3]:
             return None
-        spec = ModuleSpec(name, self, origin=source, is_package=entry[0])
+        spec = ModuleSpec(name, self, origin=source, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True  # the module is to have __file__
         if entry[0]:
             spec.submodule_search_locations = [os.path.dirname(source)]
@@ -98,7 +98,7 @@ class Importer:
         fresh = {}
         for name, module in known.items():
             spec = module.__spec__
-            if spec is None or spec.loader is self or name in _NEVER or not spec.origin:
+            if spec is None or isinstance(spec.loader, Importer) or name in _NEVER or not spec.origin:
                 continue
             entry, state = self.index.get(name), _state(spec.origin)
             if state and (entry is None or entry[1:3] != state):
@@ -166,5 +166,5 @@ def install() -> Importer:
     """Have our modules come from the file from now on."""
     importer = Importer(os.path.dirname(os.path.abspath(__file__)))
     importer.read()
-    sys.meta_path.insert(0, importer)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, importer)
     return importer

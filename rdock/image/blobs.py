@@ -11,13 +11,13 @@ missing or damaged; unpacked layers are not forced to disk, for they can be made
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
 from rdock.image.manifest import MAX_DOCUMENT, digest_of
 from rdock.image.reference import digest_hex
+from rdock.linux.foreign import c_int64
 from rdock.linux.libc import libc
 from rdock.state import record
 from rdock.storage import staging
@@ -35,7 +35,7 @@ _SPACE_INTERVAL = 32 << 20
 SYNC_FILE_RANGE_WRITE = 2
 _WRITE_AND_WAIT = 1 | SYNC_FILE_RANGE_WRITE | 4
 _WINDOW = 8 << 20
-_offset = ctypes.c_int64
+_offset = c_int64
 
 
 class Writer:

@@ -6,11 +6,11 @@ A pid alone names nobody for long; a pid with its start time and the boot id doe
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 
 from rdock.linux import signals
+from rdock.linux.foreign import c_long, c_ulong, c_void_p
 from rdock.linux.libc import SYS_clone, SYS_close_range, SYS_keyctl, check, fail, libc, locked_libc, syscall
 from rdock.values import Value
 
@@ -21,7 +21,7 @@ PR_SET_NAME = 15
 PR_SET_CHILD_SUBREAPER = 36
 
 _clone = locked_libc.syscall
-_clone.restype = ctypes.c_long
+_clone.restype = c_long
 
 
 def clone(flags: int) -> int:
@@ -30,21 +30,21 @@ def clone(flags: int) -> int:
     One clone(2) with CLONE_NEWUSER and others gives the others to the new user namespace. The
     interpreter is told as os.fork tells it; the caller must have one thread only.
     """
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(_clone(ctypes.c_long(SYS_clone), ctypes.c_long(flags | signals.SIGCHLD), None, None, None, None))
+    locked_libc.PyOS_BeforeFork()
+    pid = int(_clone(c_long(SYS_clone), c_long(flags | signals.SIGCHLD), None, None, None, None))
     if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
+        locked_libc.PyOS_AfterFork_Child()
         return 0
     error = fail("clone") if pid < 0 else None
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    locked_libc.PyOS_AfterFork_Parent()
     if error:
         raise error
     return pid
 
 
 def prctl(option: int, value: int | bytes = 0) -> None:
-    argument = value if isinstance(value, bytes) else ctypes.c_ulong(value)
-    zero = ctypes.c_ulong(0)
+    argument = value if isinstance(value, bytes) else c_ulong(value)
+    zero = c_ulong(0)
     check(libc.prctl(option, argument, zero, zero, zero), "prctl")
 
 
@@ -74,7 +74,7 @@ def wipe_arguments() -> None:
         fields = file.read(1024).rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     if 0 < start < end:
-        ctypes.memset(start, 0, end - start)
+        libc.memset(c_void_p(start), 0, c_ulong(end - start))
 
 
 def die_with_parent(signum: int = signals.SIGKILL) -> None:
