@@ -14,7 +14,6 @@ from rdock import __version__, config, launch, paths
 from rdock.cli import usage
 from rdock.errors import InvalidParameter, RdockError, printable, reason
 from rdock.linux import process
-from rdock.runtime import rootless
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -272,6 +271,7 @@ def _check_globals(options: usage.Options) -> None:
 def enter() -> None:
     """Become root of the user's own namespaces, and clear away what killed processes left."""
     from rdock.container import removal
+    from rdock.runtime import rootless
 
     global _directory
     try:
