@@ -100,7 +100,7 @@ def sweep() -> None:
 def finish(journal: str) -> bool:
     """Remove what a journal lists and no image needs; False if that must wait."""
     try:
-        with open(journal, encoding="ascii") as file:
+        with open(journal, encoding="utf-8") as file:
             lines = [line.split() for line in file]
     except FileNotFoundError:
         return True

@@ -78,7 +78,7 @@ _boot = ""
 def boot_id() -> str:
     global _boot
     if not _boot:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             _boot = file.read().strip()
     return _boot
 

@@ -74,7 +74,7 @@ class External:
 
     def _read_pid(self, path: str) -> int:
         try:
-            with open(path, encoding="ascii") as file:
+            with open(path, encoding="utf-8") as file:
                 pid = int(file.read())
         except FileNotFoundError:
             raise SystemFailure(f"{self._program} wrote no pid of the container's process 1") from None

@@ -387,7 +387,7 @@ def why_denied() -> str:
     """The line that lifts the ban on user namespaces, if a known switch is the cause."""
     for path, value, line in _SWITCHES:
         try:
-            with open(path, encoding="ascii") as file:
+            with open(path, encoding="utf-8") as file:
                 if file.read().strip() == value:
                     return line
         except OSError:
