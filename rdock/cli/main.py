@@ -6,7 +6,7 @@ root of the user's small world is marked so, and the namespaces are entered here
 
 from __future__ import annotations
 
-import importlib
+import gc
 import os
 import sys
 
@@ -14,12 +14,12 @@ from rdock import __version__, config, launch, paths
 from rdock.cli import usage
 from rdock.errors import InvalidParameter, RdockError, printable, reason
 from rdock.linux import process
-from rdock.runtime import rootless
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from types import ModuleType
 
 
 class Command(Value):
@@ -150,12 +150,19 @@ _WITH_DAEMON_TEXT = (
 )
 _LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
 
+# What is to be done when all that a command needs is imported.
+_when_imported: Callable[[], None] | None = None
 # Where the command was given; what `callers_directory` tells.
 _directory = ""
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Run one command line, this process's unless another is given; the exit code."""
+def main(words: Sequence[str] | None = None, when_imported: Callable[[], None] | None = None) -> int:
+    """Run one command line, this process's unless another is given; the exit code.
+
+    `when_imported` is called once the command's modules are there, before it does anything.
+    """
+    global _when_imported
+    _when_imported = when_imported
     _fill_standard_streams()
     os.umask(0o022)  # files made for containers are for their users, whatever the caller keeps private
     process.close_on_exec_all()
@@ -221,7 +228,7 @@ def _run(words: list[str]) -> int:
     if name == "help":
         return _help([word for word in rest if word not in ("--help", "-h")])
     command = COMMANDS[name]
-    module = importlib.import_module(f"rdock.cli.{command.place.partition(':')[0]}")
+    module = _module_of(command)
     function = command.place.partition(":")[2]
     parsed = usage.parse(getattr(module, text_name(function)), name, rest)
     if parsed is None:
@@ -233,6 +240,11 @@ def _run(words: list[str]) -> int:
         paths.settle()
         if command.needs_root or (command.reads_store and _is_anything_left()):
             enter()
+        if _when_imported is not None:
+            _when_imported()
+        # Nor is garbage looked for among the modules from here on, in this process or those forked from it.
+        gc.freeze()
+        gc.enable()
         code: int = getattr(module, function)(parsed)
         sys.stdout.flush()
         return code
@@ -267,6 +279,7 @@ def _check_globals(options: usage.Options) -> None:
 def enter() -> None:
     """Become root of the user's own namespaces, and clear away what killed processes left."""
     from rdock.container import removal
+    from rdock.runtime import rootless
 
     global _directory
     try:
@@ -334,9 +347,15 @@ def refuse_missing(words: list[str]) -> None:
 
 
 def text_of(command: Command) -> str:
-    module, _, function = command.place.partition(":")
-    text: str = getattr(importlib.import_module(f"rdock.cli.{module}"), text_name(function))
+    text: str = getattr(_module_of(command), text_name(command.place.partition(":")[2]))
     return text
+
+
+def _module_of(command: Command) -> ModuleType:
+    # What importlib.import_module does, without importlib, whose `warnings` and others are a millisecond.
+    name = f"rdock.cli.{command.place.partition(':')[0]}"
+    __import__(name)
+    return sys.modules[name]
 
 
 def all_texts() -> list[str]:

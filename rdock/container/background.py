@@ -8,7 +8,7 @@ import os
 from rdock import jsontext, launch
 from rdock.container import failure
 from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure
-from rdock.linux import process, signals, sockets
+from rdock.linux import prctl, process, signals, sockets
 from rdock.runtime import rootless
 from rdock.runtime.channel import Failed
 
@@ -21,7 +21,7 @@ def leave_the_caller(name: str, keep: set[int]) -> None:
     """
     os.setsid()
     process.set_name(name)
-    process.wipe_arguments()
+    prctl.wipe_arguments()
     signals.reset()
     for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
         signals.signal(number, signals.SIG_IGN)

@@ -168,7 +168,7 @@ def _sysctls() -> list[Finding]:
 
 def _numbers(path: str) -> list[int]:
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             return [int(word) for word in file.read().split()]
     except (OSError, ValueError):
         return []
@@ -195,7 +195,7 @@ def _controllers_beside_v1(top: str = "/sys/fs/cgroup") -> list[str]:
     if os.path.exists(f"{top}/cgroup.controllers"):
         return []
     try:
-        with open(f"{top}/unified/cgroup.controllers", encoding="ascii") as file:
+        with open(f"{top}/unified/cgroup.controllers", encoding="utf-8") as file:
             return file.read().split()
     except OSError:
         return []

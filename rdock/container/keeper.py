@@ -24,7 +24,7 @@ from rdock.container import background, removal
 from rdock.container.monitor import Monitor, Order
 from rdock.container.run import Heritage
 from rdock.errors import SystemFailure
-from rdock.linux import process, signals, sockets
+from rdock.linux import prctl, process, signals, sockets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def run(order: Order) -> NoReturn:
     status = 1
     try:
         background.leave_the_caller("rdock-keeper", {order.connection.fileno(), order.lock.fd})
-        process.adopt_orphans()
+        prctl.adopt_orphans()
         monitor = Monitor(order)
         if monitor.prepare():
             _Keeper(monitor, order).run()

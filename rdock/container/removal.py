@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import containers, events, filters
+from rdock.container import containers, events
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
-from rdock.linux import cgroup, process, signals
+from rdock.linux import process, signals
 from rdock.linux.tree import remove_path
 from rdock.state import record, timestamp
 from rdock.storage import staging
@@ -87,6 +87,8 @@ def _is_at_work(container_id: str) -> bool:
 
 def sweep() -> None:
     """Bring what killed processes left to an end: finish their containers, remove half-made things."""
+    from rdock.container import filters
+
     for container_id in abandoned():
         finish_abandoned(container_id)
     for container_id in bundles_left():
@@ -133,6 +135,8 @@ def _undo_runtime(container: Container) -> None:
 
 def finish(container_id: str) -> None:
     """Bring a container whose monitor was killed to its end, under its run lock."""
+    from rdock.linux import cgroup  # ps, which only looks whether there is such a one, does without
+
     # Found by its name: the record that tells of it may not have been written yet, or be gone already.
     group = cgroup.find(f"rdock-{container_id}")
     try:

@@ -10,9 +10,7 @@ import os
 from rdock import config as settings
 from rdock.container.config import SHM_SIZE, Config, merge_env, stop_signal
 from rdock.errors import InvalidParameter
-from rdock.image.manifest import ImageConfig, Platform, host_platform
 from rdock.launch import find_program
-from rdock.network import endpoint
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rdock.image.images import Image
+    from rdock.image.manifest import ImageConfig, Platform
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -183,6 +182,8 @@ def check_group(text: str) -> str:
 
 def parse_expose(entries: list[str]) -> list[str]:
     """`80`, `8000-8010/udp` → 80/tcp, 8000/udp … Raises InvalidParameter in Docker's words."""
+    from rdock.network import endpoint
+
     found = []
     for entry in entries:
         if ":" in entry:
@@ -226,6 +227,8 @@ def parse_platform(text: str | None) -> Platform | None:
     """`OS[/ARCH[/VARIANT]]`, or an architecture alone. Raises InvalidParameter in containerd's words."""
     if not text:
         return None
+    from rdock.image.manifest import Platform, host_platform
+
     parts = text.lower().split("/")
     if len(parts) > 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
         raise InvalidParameter(f'"{text}" is an invalid component of a platform: invalid argument')
@@ -246,7 +249,7 @@ def check_platform(wanted: Platform | None, image: Image, name: str) -> None:
     if wanted is None:
         return
     config = image.config
-    actual = Platform(config.os, config.architecture, config.variant)
+    actual = type(wanted)(config.os, config.architecture, config.variant)
     same = (actual.os, actual.architecture) == (wanted.os, wanted.architecture)
     if not same or (wanted.variant and actual.variant and wanted.variant != actual.variant):
         raise InvalidParameter(

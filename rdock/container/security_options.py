@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rdock.container import seccomp_default, seccomp_profile
 from rdock.errors import InvalidParameter, Unsupported
 
 TYPE_CHECKING = False
@@ -40,8 +41,6 @@ def _parse(option: str, capabilities: Collection[str]) -> str:
     if name == "seccomp":
         if value in _SPECIAL:
             return f"seccomp={value}"
-        from rdock.container import seccomp_profile
-
         text = seccomp_profile.read(value)
         seccomp_profile.check(text, capabilities)
         return f"seccomp={text}"
@@ -80,9 +79,5 @@ def seccomp(options: list[str], capabilities: Collection[str]) -> dict[str, Any]
     if chosen == "unconfined":
         return None
     if chosen == "builtin":
-        from rdock.container import seccomp_default
-
         return seccomp_default.profile(capabilities)
-    from rdock.container import seccomp_profile
-
     return seccomp_profile.resolve(chosen, capabilities)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from rdock import launch
-from rdock.container import capability_sets, security_options
+from rdock.container import capability_sets, process_limits, security_options
 from rdock.container.config import DEFAULT_PATH, SHM_SIZE, HostConfig, merge_env
 from rdock.container.containers import Container
 from rdock.container.sharing import NOTHING_SHARED, Shared
@@ -145,8 +145,6 @@ def process(
         "noNewPrivileges": security_options.no_new_privileges(host.security_opt),
     }  # fmt: skip
     if host.oom_score_adj or host.ulimits:
-        from rdock.container import process_limits
-
         result["rlimits"] = process_limits.rlimits(host.ulimits)
         if host.oom_score_adj:
             result["oomScoreAdj"] = process_limits.possible_oom_score(host.oom_score_adj)

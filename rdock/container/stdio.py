@@ -12,7 +12,6 @@ import fcntl
 import os
 import select
 import time
-from collections import deque
 
 from rdock import jsontext
 from rdock.container import failure
@@ -23,10 +22,13 @@ from rdock.linux import sockets, tty
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Callable
     from typing import Any, TypeAlias
 
     Request: TypeAlias = "Callable[[sockets.socket, dict[str, Any]], dict[str, Any] | None]"
+else:
+    from _collections import deque
 
 _WAITING_LIMIT = 1 << 20
 _NOTHING_THERE = (errno.EAGAIN, errno.EINTR)

@@ -5,7 +5,6 @@ From the words of users to values, in Docker's rules and complaints; what they m
 
 from __future__ import annotations
 
-from rdock.container import logs
 from rdock.errors import InvalidParameter, Unsupported
 
 TYPE_CHECKING = False
@@ -22,6 +21,8 @@ _CONTROLLED = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 
 def parse_log_config(driver: str, options: list[str]) -> dict[str, Any]:
     """`--log-driver` and `--log-opt` as the API's LogConfig. Raises InvalidParameter, Unsupported."""
+    from rdock.container import logs  # exec, which has detach keys too, keeps none
+
     driver = driver or "json-file"
     if driver == "none" and options:
         raise InvalidParameter(f"invalid logging opts for driver {driver}")

@@ -11,14 +11,12 @@ missing or damaged; unpacked layers are not forced to disk, for they can be made
 
 from __future__ import annotations
 
-import ctypes
 import os
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
 from rdock.image.manifest import MAX_DOCUMENT, digest_of
 from rdock.image.reference import digest_hex
-from rdock.linux.libc import libc
 from rdock.state import record
 from rdock.storage import staging
 from rdock.storage.space import check_space
@@ -35,7 +33,6 @@ _SPACE_INTERVAL = 32 << 20
 SYNC_FILE_RANGE_WRITE = 2
 _WRITE_AND_WAIT = 1 | SYNC_FILE_RANGE_WRITE | 4
 _WINDOW = 8 << 20
-_offset = ctypes.c_int64
 
 
 class Writer:
@@ -85,8 +82,12 @@ class Writer:
 
         Otherwise a big blob would fill the page cache, to the cost of everybody, and make `commit` long.
         """
-        libc.sync_file_range(self.fd, _offset(self._behind + _WINDOW), _offset(_WINDOW), SYNC_FILE_RANGE_WRITE)
-        libc.sync_file_range(self.fd, _offset(self._behind), _offset(_WINDOW), _WRITE_AND_WAIT)
+        # Who looks images up does without.
+        from rdock.linux.foreign import c_int64
+        from rdock.linux.libc import libc
+
+        libc.sync_file_range(self.fd, c_int64(self._behind + _WINDOW), c_int64(_WINDOW), SYNC_FILE_RANGE_WRITE)
+        libc.sync_file_range(self.fd, c_int64(self._behind), c_int64(_WINDOW), _WRITE_AND_WAIT)
         os.posix_fadvise(self.fd, self._behind, _WINDOW, os.POSIX_FADV_DONTNEED)
         self._behind += _WINDOW
 

@@ -7,13 +7,12 @@ the image lock and read without one.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 from rdock import jsontext, paths
 from rdock.errors import DataLoss, SystemFailure, reason
 from rdock.image import blobs
 from rdock.image.manifest import OCI_INDEX, OCI_MANIFEST
 from rdock.image.reference import is_digest, is_hex
+from rdock.scope import scope
 from rdock.state import record, timestamp
 from rdock.values import Value
 
@@ -74,7 +73,7 @@ def read() -> Catalog:
     return Catalog(entries, {name: image_id for name, image_id in references.items() if image_id in entries})
 
 
-@contextmanager
+@scope
 def change() -> Iterator[Catalog]:
     """The state to be changed, under the image lock; written at the end of the `with` if nothing was raised."""
     with locked():
@@ -90,7 +89,7 @@ def change() -> Iterator[Catalog]:
             _write_index(catalog)
 
 
-@contextmanager
+@scope
 def locked(*, shared: bool = False) -> Iterator[None]:
     """The image lock, held for moments only; `shared` is for readers who must not be overtaken."""
     prepare()

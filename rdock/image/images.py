@@ -7,13 +7,12 @@ Whether containers use an image is not known here: whoever removes brings a func
 
 from __future__ import annotations
 
-import contextlib
-
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchImage, NotFound
 from rdock.image import blobs, catalog, journal, reference
 from rdock.image.catalog import Catalog, Entry
 from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.launch import debug
+from rdock.scope import scope
 from rdock.storage import layers
 from rdock.values import Value
 
@@ -201,7 +200,7 @@ def _filler(digest: str) -> Callable[[int], layers.Content]:
     return fill
 
 
-@contextlib.contextmanager
+@scope
 def unchanged() -> Iterator[None]:
     """While this lasts no image is removed. Who creates a container looks its image up and saves the record in it."""
     with catalog.locked(shared=True):
@@ -320,6 +319,8 @@ def _conflict(image_id: str, using: list[Use], names: list[str], *, force: bool)
 def _chains_in_use(state: Catalog) -> set[str]:
     found: set[str] = set()
     for entry in state.entries.values():
-        with contextlib.suppress(NotFound, DataLoss):
+        try:
             found.update(_load(state, entry).chain_ids)
+        except (NotFound, DataLoss):
+            continue
     return found

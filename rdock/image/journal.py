@@ -11,15 +11,14 @@ removes. Nobody waits for that; the journal stays until the next command instead
 
 from __future__ import annotations
 
-import contextlib
 import os
-from contextlib import contextmanager
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, RdockError, SystemFailure, reason
 from rdock.image import blobs, catalog
 from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.image.reference import is_digest, is_hex
+from rdock.scope import scope
 from rdock.state import record
 from rdock.storage import layers, staging
 
@@ -58,7 +57,7 @@ class Journal:
             raise SystemFailure(f"cannot write {self.path}: {reason(e)}") from e
 
 
-@contextmanager
+@scope
 def hold() -> Iterator[None]:
     """While this lasts, no part of an image is removed as garbage, whether an image needs it or not."""
     catalog.prepare()
@@ -73,14 +72,14 @@ def hold() -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
+@scope
 def adding() -> Iterator[Journal]:
     """For whoever makes parts of images; what no image needs at the end of the `with` goes."""
     with removing() as journal, hold():
         yield journal
 
 
-@contextmanager
+@scope
 def removing() -> Iterator[Journal]:
     """For whoever strikes images off; what is noted goes at the end, unless another image needs it."""
     with staging.entry() as entry:
@@ -101,7 +100,7 @@ def sweep() -> None:
 def finish(journal: str) -> bool:
     """Remove what a journal lists and no image needs; False if that must wait."""
     try:
-        with open(journal, encoding="ascii") as file:
+        with open(journal, encoding="utf-8") as file:
             lines = [line.split() for line in file]
     except FileNotFoundError:
         return True
@@ -133,8 +132,10 @@ def _needed() -> set[str]:
     for entry in catalog.read().entries.values():
         needed.add(entry.digest)
         # What is damaged cannot be used, so it needs nothing.
-        with contextlib.suppress(NotFound, DataLoss):
+        try:
             manifest = Manifest.from_json(blobs.read(entry.digest))
             needed.update((manifest.config.digest, *(layer.digest for layer in manifest.layers)))
             needed.update(chain_ids(ImageConfig.from_json(blobs.read(manifest.config.digest)).diff_ids))
+        except (NotFound, DataLoss):
+            continue
     return needed

@@ -7,10 +7,10 @@ caller is the process that will execute the container's program, after its names
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import struct
 
+from rdock.linux.foreign import c_int, c_ulong, create_string_buffer
 from rdock.linux.libc import SYS_capget, SYS_capset, check, libc, syscall
 from rdock.values import Value
 
@@ -115,8 +115,8 @@ def names(mask: int) -> list[str]:
 
 def current() -> Sets:
     """The sets of the calling thread."""
-    data = ctypes.create_string_buffer(_DATA.size)
-    syscall(SYS_capget, ctypes.create_string_buffer(_HEADER), data, name="capget")
+    data = create_string_buffer(_DATA.size)
+    syscall(SYS_capget, create_string_buffer(_HEADER), data, name="capget")
     low_e, low_p, low_i, high_e, high_p, high_i = _DATA.unpack(data.raw)
     bounding = ambient = 0
     for number in range(last_cap() + 1):
@@ -173,4 +173,4 @@ def has_no_new_privileges() -> bool:
 def _prctl(option: int, *arguments: int) -> int:
     # prctl is variadic and several options insist that unused arguments are 0, so all five are passed as longs.
     padded = (*arguments, 0, 0, 0, 0)[:4]
-    return check(libc.prctl(ctypes.c_int(option), *[ctypes.c_ulong(a) for a in padded]), "prctl")
+    return check(libc.prctl(c_int(option), *[c_ulong(a) for a in padded]), "prctl")

@@ -280,7 +280,7 @@ def parse_map(text: str) -> tuple[Mapping, ...]:
 
 def read_map(kind: str = "uid", process: str = "self") -> tuple[Mapping, ...]:
     """The map that a process lives under. Raises OSError."""
-    with open(f"/proc/{process}/{kind}_map", encoding="ascii") as file:
+    with open(f"/proc/{process}/{kind}_map", encoding="utf-8") as file:
         return parse_map(file.read())
 
 

@@ -7,11 +7,11 @@ directory file descriptors; a joined path string would be resolved by the host.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
 
+from rdock.linux.foreign import Structure, byref, c_uint64, sizeof
 from rdock.linux.libc import SYS_openat2, syscall
 
 RESOLVE_NO_XDEV = 0x01
@@ -22,8 +22,8 @@ RESOLVE_IN_ROOT = 0x10
 O_PATH = os.O_PATH | os.O_CLOEXEC
 
 
-class _OpenHow(ctypes.Structure):
-    _fields_ = [("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64)]
+class _OpenHow(Structure):
+    _fields_ = [("flags", c_uint64), ("mode", c_uint64), ("resolve", c_uint64)]
 
 
 def open_in_root(root: int, path: str | bytes, flags: int = O_PATH, mode: int = 0, resolve: int = 0) -> int:
@@ -36,7 +36,7 @@ def open_in_root(root: int, path: str | bytes, flags: int = O_PATH, mode: int = 
     raw = os.fsencode(path) or b"."
     while True:
         try:
-            return syscall(SYS_openat2, root, raw, ctypes.byref(how), ctypes.sizeof(how), name=os.fsdecode(path))
+            return syscall(SYS_openat2, root, raw, byref(how), sizeof(how), name=os.fsdecode(path))
         except OSError as e:
             # EAGAIN: something on the way was renamed at that moment, so the kernel could not be sure.
             if e.errno != errno.EAGAIN:

@@ -20,5 +20,5 @@ def write(path: str, text: str) -> None:
 
 def read_number(path: str) -> int:
     """The one number in a file. Raises OSError, ValueError."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return int(file.read())

@@ -1,17 +1,17 @@
 """The C library and the system calls it does not wrap; every failure is an OSError.
 
-Only the standard library is used here, nothing of rdock: `linux/` knows the kernel and no container.
-os.unshare and os.setns come with Python 3.12; until that is the minimum, ctypes serves.
+Nothing of rdock is used here but linux/ itself, which knows the kernel and no container.
+os.unshare and os.setns come with Python 3.12; until that is the minimum, foreign.py serves.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 
-libc = ctypes.CDLL(None, use_errno=True)
-# PyDLL keeps the interpreter lock during the call, which a call that forks needs.
-locked_libc = ctypes.PyDLL(None, use_errno=True)
+from rdock.linux.foreign import Library, c_long, get_errno
+
+libc = Library(None)
+locked_libc = Library(None, locked=True)
 
 # These numbers are from the table that all architectures share (asm-generic/unistd.h); x86_64 has
 # its own for calls older than 424.
@@ -30,7 +30,7 @@ SYS_clone, SYS_seccomp, SYS_pivot_root, SYS_capset, SYS_capget, SYS_keyctl = {
 
 def fail(name: str | None = None) -> OSError:
     """The OSError for the errno that the last foreign call left."""
-    number = ctypes.get_errno()
+    number = get_errno()
     return OSError(number, os.strerror(number), name)
 
 
@@ -42,10 +42,10 @@ def check(result: int, name: str | None = None) -> int:
 
 
 def syscall(number: int, *arguments: object, name: str | None = None) -> int:
-    """A raw system call. Pass pointers as bytes or ctypes objects, integers as int."""
-    converted = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
-    return check(_syscall(ctypes.c_long(number), *converted), name)
+    """A raw system call. Pass pointers as bytes or objects of foreign.py, integers as int."""
+    converted = [c_long(a) if isinstance(a, int) else a for a in arguments]
+    return check(_syscall(c_long(number), *converted), name)
 
 
 _syscall = libc.syscall
-_syscall.restype = ctypes.c_long
+_syscall.restype = c_long

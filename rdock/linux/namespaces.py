@@ -1,10 +1,12 @@
-"""Namespaces: their kinds, and how a process makes or enters them (namespaces(7))."""
+"""Namespaces: their kinds, and how a process makes or enters them, or is born in them (namespaces(7))."""
 
 from __future__ import annotations
 
 import os
 
-from rdock.linux.libc import check, libc
+from rdock.linux import signals
+from rdock.linux.foreign import c_long
+from rdock.linux.libc import SYS_clone, check, fail, libc, locked_libc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,28 @@ FLAGS = {
     "mount": CLONE_NEWNS,
 }
 _FILES = {"network": "net", "mount": "mnt"}
+
+
+_clone = locked_libc.syscall
+_clone.restype = c_long
+
+
+def clone(flags: int) -> int:
+    """fork(2) into new namespaces: 0 in the child, its pid in the parent.
+
+    One clone(2) with CLONE_NEWUSER and others gives the others to the new user namespace. The
+    interpreter is told as os.fork tells it; the caller must have one thread only.
+    """
+    locked_libc.PyOS_BeforeFork()
+    pid = int(_clone(c_long(SYS_clone), c_long(flags | signals.SIGCHLD), None, None, None, None))
+    if pid == 0:
+        locked_libc.PyOS_AfterFork_Child()
+        return 0
+    error = fail("clone") if pid < 0 else None
+    locked_libc.PyOS_AfterFork_Parent()
+    if error:
+        raise error
+    return pid
 
 
 def unshare(flags: int) -> None:

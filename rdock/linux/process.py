@@ -1,98 +1,29 @@
-"""Processes: fork with new namespaces, identity beyond the pid, signals by name, descriptors.
+"""Processes: identity beyond the pid, names, ends, descriptors.
 
 A pid alone names nobody for long; a pid with its start time and the boot id does (proc(5), stat field
-22). Nothing here polls: exits are awaited on a pidfd.
+22). Nothing here polls: exits are awaited on a pidfd. What takes the C library is in prctl.py and
+namespaces.py: every command needs this module, and few need those.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import select
 
-from rdock.linux import signals
-from rdock.linux.libc import SYS_clone, SYS_close_range, SYS_keyctl, check, fail, libc, locked_libc, syscall
 from rdock.values import Value
-
-CLOSE_RANGE_CLOEXEC = 4
-PR_SET_PDEATHSIG = 1
-PR_SET_DUMPABLE = 4
-PR_SET_NAME = 15
-PR_SET_CHILD_SUBREAPER = 36
-
-_clone = locked_libc.syscall
-_clone.restype = ctypes.c_long
-
-
-def clone(flags: int) -> int:
-    """fork(2) into new namespaces: 0 in the child, its pid in the parent.
-
-    One clone(2) with CLONE_NEWUSER and others gives the others to the new user namespace. The
-    interpreter is told as os.fork tells it; the caller must have one thread only.
-    """
-    ctypes.pythonapi.PyOS_BeforeFork()
-    pid = int(_clone(ctypes.c_long(SYS_clone), ctypes.c_long(flags | signals.SIGCHLD), None, None, None, None))
-    if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        return 0
-    error = fail("clone") if pid < 0 else None
-    ctypes.pythonapi.PyOS_AfterFork_Parent()
-    if error:
-        raise error
-    return pid
-
-
-def prctl(option: int, value: int | bytes = 0) -> None:
-    argument = value if isinstance(value, bytes) else ctypes.c_ulong(value)
-    zero = ctypes.c_ulong(0)
-    check(libc.prctl(option, argument, zero, zero, zero), "prctl")
 
 
 def set_name(name: str) -> None:
     """The name that ps shows for this process, at most 15 bytes."""
-    prctl(PR_SET_NAME, name.encode()[:15])
+    # That of the thread may be written to also where the process is hidden (prctl.set_dumpable).
+    with open("/proc/thread-self/comm", "wb", buffering=0) as file:
+        file.write(name.encode()[:15])
 
 
 def name_of(pid: int) -> str:
     """Raises OSError if there is no such process."""
     with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
         return file.read().rstrip("\n")
-
-
-def set_dumpable(dumpable: bool) -> None:
-    """Whether others of the same uid may trace this process and open its /proc links.
-
-    Off while rdock's own code runs inside a container's pid namespace: /proc/PID/exe and fd would
-    lead out of it (CVE-2019-5736). execve turns it on again.
-    """
-    prctl(PR_SET_DUMPABLE, int(dumpable))
-
-
-def wipe_arguments() -> None:
-    """Empty the command line that ps shows for this process; unlike the environment anybody may read it."""
-    with open("/proc/self/stat", "rb", buffering=0) as file:
-        fields = file.read(1024).rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])
-    if 0 < start < end:
-        ctypes.memset(start, 0, end - start)
-
-
-def die_with_parent(signum: int = signals.SIGKILL) -> None:
-    prctl(PR_SET_PDEATHSIG, signum)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends (a subreaper)."""
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
-
-
-def leave_session_keyring() -> None:
-    """Have an empty session keyring of one's own instead of the caller's (session-keyring(7)).
-
-    Raises OSError: ENOSYS in a kernel without keys, EDQUOT when the user has too many.
-    """
-    join_session_keyring = 1
-    syscall(SYS_keyctl, join_session_keyring, 0, name="keyctl")
 
 
 class Identity(Value):
@@ -147,7 +78,7 @@ _boot = ""
 def boot_id() -> str:
     global _boot
     if not _boot:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             _boot = file.read().strip()
     return _boot
 
@@ -161,10 +92,12 @@ def wait_exit(pidfd: int, seconds: float | None = None) -> bool:
 
 def close_on_exec_all() -> None:
     """Keep descriptors that the caller left open from every program that is started."""
-    try:
-        syscall(SYS_close_range, 3, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
-    except OSError:
-        pass  # before Linux 5.11
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            try:
+                os.set_inheritable(int(name), False)
+            except OSError:
+                pass  # that of the list itself
 
 
 def close_all_but(keep: set[int]) -> None:

@@ -1,6 +1,6 @@
 """Seccomp filters: from the `linux.seccomp` object of the OCI runtime spec to a BPF program, and into the kernel.
 
-libseccomp does the translation, by ctypes. It takes tens of milliseconds, so the caller keeps the
+libseccomp does the translation. It takes tens of milliseconds, so the caller keeps the
 program under `cache_key` and the library is not needed for a start. What a profile should allow is
 decided elsewhere. Two things are fixed here for every profile: the x32 calls of x86_64, which every
 process could make by setting one bit, are always refused, and so is an architecture that the profile
@@ -9,7 +9,6 @@ does not name; both with ENOSYS, as a kernel without them would.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import struct
@@ -17,6 +16,19 @@ import struct
 # The one in hashlib is the same, but comes with OpenSSL, whose load takes 4 ms of a start.
 from _blake2 import blake2b
 
+from rdock.linux.foreign import (
+    POINTER,
+    Library,
+    Structure,
+    addressof,
+    c_char_p,
+    c_int,
+    c_uint,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    create_string_buffer,
+)
 from rdock.linux.libc import SYS_seccomp, syscall
 
 TYPE_CHECKING = False
@@ -67,22 +79,22 @@ _UNKNOWN_SYSCALL = -1  # __NR_SCMP_ERROR
 # Raised when compile_profile makes something else of the same profile.
 _REVISION = 1
 
-_loaded: ctypes.CDLL | None = None
+_loaded: Library | None = None
 
 
-class _Compare(ctypes.Structure):
+class _Compare(Structure):
     """struct scmp_arg_cmp"""
 
     _fields_ = [
-        ("arg", ctypes.c_uint),
-        ("op", ctypes.c_int),
-        ("datum_a", ctypes.c_uint64),
-        ("datum_b", ctypes.c_uint64),
+        ("arg", c_uint),
+        ("op", c_int),
+        ("datum_a", c_uint64),
+        ("datum_b", c_uint64),
     ]
 
 
-class _Version(ctypes.Structure):
-    _fields_ = [("major", ctypes.c_uint), ("minor", ctypes.c_uint), ("micro", ctypes.c_uint)]
+class _Version(Structure):
+    _fields_ = [("major", c_uint), ("minor", c_uint), ("micro", c_uint)]
 
 
 # -- the kernel ----------------------------------------------------------------------------------
@@ -115,9 +127,9 @@ def install(program: bytes, flags: int = FLAGS["SECCOMP_FILTER_FLAG_SPEC_ALLOW"]
     here on the caller itself has only the calls that the filter allows.
     """
     count = len(program) // INSTRUCTION
-    code = ctypes.create_string_buffer(program, len(program))
+    code = create_string_buffer(program, len(program))
     # struct sock_fprog: a 16-bit length, padding, a pointer.
-    fprog = struct.pack("@HP", count, ctypes.addressof(code))
+    fprog = struct.pack("@HP", count, addressof(code))
     syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, fprog, name="seccomp")
 
 
@@ -169,27 +181,27 @@ def compile_profile(profile: Mapping[str, Any]) -> bytes:
         library.seccomp_release(context)
 
 
-def _library() -> ctypes.CDLL:
+def _library() -> Library:
     global _loaded
     if _loaded is None:
         try:
-            library = ctypes.CDLL(LIBRARY)
+            library = Library(LIBRARY)
         except OSError as e:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), LIBRARY) from e
-        library.seccomp_init.restype = ctypes.c_void_p
-        library.seccomp_init.argtypes = [ctypes.c_uint32]
-        library.seccomp_release.argtypes = [ctypes.c_void_p]
+        library.seccomp_init.restype = c_void_p
+        library.seccomp_init.argtypes = [c_uint32]
+        library.seccomp_release.argtypes = [c_void_p]
         library.seccomp_release.restype = None
-        library.seccomp_attr_set.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32]
-        library.seccomp_arch_add.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
-        library.seccomp_arch_resolve_name.argtypes = [ctypes.c_char_p]
-        library.seccomp_arch_resolve_name.restype = ctypes.c_uint32
-        library.seccomp_syscall_resolve_name.argtypes = [ctypes.c_char_p]
+        library.seccomp_attr_set.argtypes = [c_void_p, c_int, c_uint32]
+        library.seccomp_arch_add.argtypes = [c_void_p, c_uint32]
+        library.seccomp_arch_resolve_name.argtypes = [c_char_p]
+        library.seccomp_arch_resolve_name.restype = c_uint32
+        library.seccomp_syscall_resolve_name.argtypes = [c_char_p]
         library.seccomp_rule_add_array.argtypes = [
-            ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p,
+            c_void_p, c_uint32, c_int, c_uint, c_void_p,
         ]  # fmt: skip
-        library.seccomp_export_bpf.argtypes = [ctypes.c_void_p, ctypes.c_int]
-        library.seccomp_version.restype = ctypes.POINTER(_Version)
+        library.seccomp_export_bpf.argtypes = [c_void_p, c_int]
+        library.seccomp_version.restype = POINTER(_Version)
         _loaded = library
     return _loaded
 
@@ -200,7 +212,7 @@ def _check(result: int, name: str) -> None:
         raise OSError(-result, os.strerror(-result), name)
 
 
-def _add_architectures(library: ctypes.CDLL, context: int, names: Sequence[str]) -> None:
+def _add_architectures(library: Library, context: int, names: Sequence[str]) -> None:
     """The native one is there from the start."""
     for name in names:
         if name == "SCMP_ARCH_X32":
@@ -213,7 +225,7 @@ def _add_architectures(library: ctypes.CDLL, context: int, names: Sequence[str])
             _check(result, name)
 
 
-def _add_rule(library: ctypes.CDLL, context: int, action: int, rule: Mapping[str, Any]) -> None:
+def _add_rule(library: Library, context: int, action: int, rule: Mapping[str, Any]) -> None:
     compares = [_compare(argument) for argument in _list(rule, "args", dict)]
     # One rule cannot look at an argument twice. Where a profile does, each comparison is a rule of its
     # own, any of which suffices, as in runc.
@@ -228,7 +240,7 @@ def _add_rule(library: ctypes.CDLL, context: int, action: int, rule: Mapping[str
             _check(library.seccomp_rule_add_array(context, action, number, len(group), array), name)
 
 
-def _export(library: ctypes.CDLL, context: int) -> bytes:
+def _export(library: Library, context: int) -> bytes:
     fd = os.memfd_create("seccomp", os.MFD_CLOEXEC)
     try:
         _check(library.seccomp_export_bpf(context, fd), "seccomp_export_bpf")

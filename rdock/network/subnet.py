@@ -44,7 +44,7 @@ class Subnet(Value):
 def choose(path: str = "/proc/net/route") -> Subnet:
     """The first that overlaps with no route of the host, the default one left out; if all do, the first."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="utf-8") as file:
             routes = list(_parse(file))
     except OSError:
         routes = []

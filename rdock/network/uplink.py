@@ -162,7 +162,7 @@ def publish(uplink: Uplink, wanted: list[PortBinding]) -> Bindings:
 
 def check_privileged(port: int) -> None:
     try:
-        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as file:
+        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="utf-8") as file:
             first = int(file.read())
     except (OSError, ValueError):
         return

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from rdock.linux import namespaces, netdev, process, signals, sockets
+from rdock.linux import namespaces, netdev, prctl, process, signals, sockets
 from rdock.linux.inroot import make_directory
 from rdock.runtime import identity, rootfs, streams
 from rdock.runtime.channel import Channel
@@ -55,7 +55,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     if "user" in kinds:
         yield "oom score", lambda: identity.set_oom_score(what)
     # From here on this process is visible inside the pid namespace; its links must lead nowhere.
-    yield "hide", lambda: process.set_dumpable(False)
+    yield "hide", lambda: prctl.set_dumpable(False)
     yield "cgroup namespace", lambda: namespaces.unshare(namespaces.CLONE_NEWCGROUP) if "cgroup" in kinds else None
     yield "set hostname", lambda: _set_hostname(spec, kinds)
     yield "bring up loopback", lambda: netdev.set_up("lo") if "network" in kinds else None

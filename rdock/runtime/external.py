@@ -10,7 +10,7 @@ import os
 
 from rdock import launch
 from rdock.errors import CannotExecute, CommandNotFound, SystemFailure
-from rdock.linux import namespaces, process, signals, sockets
+from rdock.linux import namespaces, prctl, signals, sockets
 from rdock.runtime.channel import Channel
 from rdock.runtime.parent import Created, Meanwhile
 
@@ -43,7 +43,7 @@ class External:
         join_cgroup: Callable[[int], None],
         meanwhile: Meanwhile,
     ) -> Created:
-        process.adopt_orphans()
+        prctl.adopt_orphans()
         self._id, self._command = container_id, spec["process"]["args"][0]
         self._root = _state(bundle)
         pid_file, log = os.path.join(bundle, "pid"), os.path.join(bundle, "runtime.log")
@@ -74,7 +74,7 @@ class External:
 
     def _read_pid(self, path: str) -> int:
         try:
-            with open(path, encoding="ascii") as file:
+            with open(path, encoding="utf-8") as file:
                 pid = int(file.read())
         except FileNotFoundError:
             raise SystemFailure(f"{self._program} wrote no pid of the container's process 1") from None

@@ -16,7 +16,7 @@ import stat
 from rdock import launch
 from rdock.linux import capabilities, kernelfile, seccomp
 from rdock.linux.inroot import open_in_root
-from rdock.linux.process import leave_session_keyring
+from rdock.linux.prctl import leave_session_keyring
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -42,7 +42,7 @@ def _limit(value: int) -> int:
 
 
 def set_oom_score(process: dict[str, Any]) -> None:
-    """Of the caller, who is not hidden yet (process.set_dumpable)."""
+    """Of the caller, who is not hidden yet (prctl.set_dumpable)."""
     score = process.get("oomScoreAdj")
     if score is not None:
         kernelfile.write("/proc/self/oom_score_adj", str(score))

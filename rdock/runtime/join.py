@@ -11,7 +11,7 @@ import errno
 import os
 
 from rdock import launch
-from rdock.linux import namespaces, process, signals
+from rdock.linux import namespaces, prctl, process, signals
 from rdock.linux.cgroup import Cgroup
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import identity, streams
@@ -109,15 +109,15 @@ def _enter(
         last_step = identity.prepare_last_step()
         identity.set_oom_score(what)
         # Not visible in the container before its links lead nowhere, and its command line tells nothing.
-        process.set_dumpable(False)
-        process.wipe_arguments()
+        prctl.set_dumpable(False)
+        prctl.wipe_arguments()
         namespaces.enter(fds)
         identity.set_groups(())
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        process.set_dumpable(False)
+        prctl.set_dumpable(False)
         step = "fork"
-        pid = process.clone(CLONE_PARENT)
+        pid = namespaces.clone(CLONE_PARENT)
         if pid == 0:
             _run(what, channel, stdio, program, last_step)
         channel.send("child", pid=pid)

@@ -11,7 +11,7 @@ import os
 
 from rdock import launch
 from rdock.linux import mount as m
-from rdock.linux import namespaces, process, sockets
+from rdock.linux import namespaces, prctl, sockets
 from rdock.linux.inroot import O_PATH, RESOLVE_NO_SYMLINKS, open_in_root
 from rdock.runtime import identity
 from rdock.runtime.channel import Failed
@@ -59,18 +59,18 @@ def _go(
         # Of a process that is hidden, the kernel's root alone may write to it.
         identity.set_oom_score(what)
         # Processes of the other container may see what is cloned here, and trace what is dumpable.
-        process.set_dumpable(False)
-        process.wipe_arguments()
+        prctl.set_dumpable(False)
+        prctl.wipe_arguments()
         namespaces.enter(dict(joined))
         identity.set_groups(())
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        process.set_dumpable(False)
+        prctl.set_dumpable(False)
         step = "make namespaces"
         namespaces.unshare(flags)
         own = [os.open(namespaces.file_of(kind), os.O_RDONLY | os.O_CLOEXEC) for kind in ("mount", "network")]
         step = "fork"
-        pid = process.clone(CLONE_PARENT)
+        pid = namespaces.clone(CLONE_PARENT)
         if pid == 0:
             end.close()
             for fd in own:
@@ -109,10 +109,10 @@ def clone_tree(user: int, mount: int, path: str) -> int:
 
 def _send_tree(user: int, mount: int, path: str, end: sockets.socket) -> NoReturn:
     try:
-        process.set_dumpable(False)
+        prctl.set_dumpable(False)
         namespaces.setns(user, namespaces.CLONE_NEWUSER)
         namespaces.setns(mount, namespaces.CLONE_NEWNS)
-        process.set_dumpable(False)
+        prctl.set_dumpable(False)
         root = os.open("/", O_PATH | os.O_DIRECTORY)
         sockets.send_fds(end, b"0", [m.detached(open_in_root(root, path, O_PATH, 0, RESOLVE_NO_SYMLINKS))])
     except OSError as e:

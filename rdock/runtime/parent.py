@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from rdock.linux import kernelfile, namespaces, process
+from rdock.linux import kernelfile, namespaces
 from rdock.runtime import child, neighbour
 from rdock.runtime.channel import Channel, Failed
 from rdock.values import Value
@@ -70,7 +70,7 @@ def create(
             for opened in joined.values():
                 os.close(opened)
     else:
-        pid = process.clone(flags)
+        pid = namespaces.clone(flags)
         if pid == 0:
             run()
     theirs.close()

@@ -17,7 +17,7 @@ import time
 
 from rdock import paths
 from rdock.errors import DataLoss, SystemFailure, Unavailable, reason
-from rdock.linux import idmap, namespaces, process, signals
+from rdock.linux import idmap, namespaces, prctl, process, signals
 from rdock.linux import mount as m
 from rdock.linux.tree import remove_path
 from rdock.state import record
@@ -269,7 +269,7 @@ def _hold(
         signals.reset()
         signals.signal(signals.SIGHUP, signals.SIG_IGN)
         process.set_name("rdock-holder")
-        process.wipe_arguments()
+        prctl.wipe_arguments()
         process.close_all_but({orders, reports} | ({survivor} if survivor is not None else set()))
         null = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):
@@ -387,7 +387,7 @@ def why_denied() -> str:
     """The line that lifts the ban on user namespaces, if a known switch is the cause."""
     for path, value, line in _SWITCHES:
         try:
-            with open(path, encoding="ascii") as file:
+            with open(path, encoding="utf-8") as file:
                 if file.read().strip() == value:
                     return line
         except OSError:

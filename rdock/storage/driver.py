@@ -211,11 +211,11 @@ def _trial(driver: str, base: str) -> str:
     namespaces.unshare(namespaces.CLONE_NEWNS)
     m.set_propagation("/", m.MS_PRIVATE)
     ready(target)
-    with open(os.path.join(target, "changed"), "a", encoding="ascii") as file:
+    with open(os.path.join(target, "changed"), "a", encoding="utf-8") as file:
         file.write(" and above")
     os.unlink(os.path.join(target, "deleted"))
     seen = os.listdir(target)
-    with open(os.path.join(layer, "changed"), encoding="ascii") as file:
+    with open(os.path.join(layer, "changed"), encoding="utf-8") as file:
         below = file.read()
     m.umount(target, m.MNT_DETACH)
     return "" if seen == ["changed"] and below == "below" else "it does not behave like an overlay"

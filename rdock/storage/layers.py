@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import contextmanager
-from functools import cache
 
 from rdock import paths
 from rdock.errors import DataLoss, NotFound, SystemFailure, reason
 from rdock.launch import debug
 from rdock.linux import idmap, process
 from rdock.linux.libc import check, libc
+from rdock.scope import scope
 from rdock.state import record
 from rdock.storage import staging
 from rdock.values import Value
@@ -139,7 +138,7 @@ class Staged(Value):
     content: Content
 
 
-@contextmanager
+@scope
 def stage(fill: Fill) -> Iterator[Staged]:
     """Unpack a layer whose name is not known before its end. Without `adopt` nothing stays."""
     with staging.entry() as entry:
@@ -199,7 +198,7 @@ def _place(staged: Staged, chain: str, parent: str) -> Layer:
     return layer
 
 
-@contextmanager
+@scope
 def _lock(chain: str) -> Iterator[None]:
     """Held while a layer is made or removed. Its file goes with it: a waiter sees that and takes a new one."""
     paths.make_private(paths.data())
@@ -283,11 +282,16 @@ def _record(chain: str) -> str:
 
 def _ids() -> str:
     """A name for the id map that this process lives under, equal only for maps that put files to the same ids."""
-    return _ids_of(os.readlink("/proc/self/ns/user"))
+    namespace = os.readlink("/proc/self/ns/user")
+    if namespace not in _known_ids:
+        _known_ids[namespace] = _read_ids()
+    return _known_ids[namespace]
 
 
-@cache
-def _ids_of(_namespace: str) -> str:
+_known_ids: dict[str, str] = {}
+
+
+def _read_ids() -> str:
     uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
     if min(sum(m.size for m in uids), sum(m.size for m in gids)) == 1:
         return "single"

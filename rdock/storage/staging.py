@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import contextmanager
 
 from rdock import paths
 from rdock.errors import SystemFailure, reason
 from rdock.linux.tree import remove_tree
+from rdock.scope import scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Entry:
             os.close(self.place)
 
 
-@contextmanager
+@scope
 def entry() -> Iterator[Entry]:
     """A staging directory for the length of a `with`. Raises SystemFailure."""
     try:
