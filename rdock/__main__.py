@@ -21,8 +21,11 @@ def find_packages() -> None:
 
 if __name__ == "__main__":
     find_packages()
-    from rdock.cli.main import main
+    try:
+        from rdock.cli.main import main
 
-    code = main(sys.argv[1:])
+        code = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130  # while modules were still being imported
     # All is said and written; taking the interpreter down in order would cost another 3 ms.
     os._exit(code)

@@ -295,3 +295,30 @@ def test_looking_waits_for_no_lock(rdock: Rdock) -> None:
             os.close(fd)
         for path in (*layers, data / "containers/.locks" / made):
             path.unlink()
+
+
+@pytest.mark.slow
+def test_everything_at_once_to_one_container(own_rdock: Rdock) -> None:
+    """Whatever meets whatever: each command does what it says or refuses in one line, and nothing hangs."""
+    rdock = own_rdock
+    rdock.ok("create", "--network", "none", "--name", "one", STARTER, "sleep", "1000")
+    loops = (
+        "rdock start one", "rdock stop -t 0 one", "rdock restart -t 0 one", "rdock pause one", "rdock unpause one",
+        "rdock kill one", "rdock exec one true", "rdock rename one two; rdock rename two one", "rdock wait one",
+        f"rdock rm -f one; rdock create --network none --name one {STARTER} sleep 1000", "rdock inspect one",
+        "rdock ps -a", "timeout 0.3 rdock attach --sig-proxy=false one", "rdock update --label a=$n one", "rdock top one",
+        "rdock update --restart always one; rdock update --restart no one",
+    )  # fmt: skip
+    script = f"case $1 in {' '.join(f'{n}) each() {{ {loop}; }};;' for n, loop in enumerate(loops))} esac"
+    script = script.replace("timeout 0.3 rdock", f'timeout 0.3 "{rdock.path}"')
+    script += "\nfor n in $(seq 12); do each >/dev/null; done; exit 0"
+    results = shells(rdock, script, len(loops))
+    lines = [line for code, err in results for line in err.decode().splitlines()]
+    odd = [line for line in lines if not line.startswith("rdock: ") or "Traceback" in line or "Errno" in line]
+    assert not odd, odd
+    known = ("is not running", "No such container", "is already paused", "is not paused", "cannot be removed",
+             "already in use", "cannot start a paused", "is paused, unpause", "cannot attach to", "is restarting")  # fmt: skip
+    assert not [line for line in lines if not any(word in line for word in known)], lines
+    rdock("rm", "-f", "one", "two")
+    assert rdock.ok("ps", "-aq") == ""
+    assert rdock("system", "check").out == "no problems found\n"
