@@ -334,7 +334,12 @@ def rewrite(container_id: str, **fields: Any) -> Container:
     Raises NoSuchContainer, DataLoss.
     """
     changed = load(container_id)._replace(**fields)
-    save(changed, changed.directory)
+    try:
+        save(changed, changed.directory)
+    except SystemFailure:
+        if not os.path.isdir(changed.directory):
+            raise NoSuchContainer(container_id) from None  # it was removed meanwhile
+        raise
     return changed
 
 
