@@ -304,9 +304,11 @@ def test_everything_at_once_to_one_container(own_rdock: Rdock) -> None:
     rdock.ok("create", "--network", "none", "--name", "one", STARTER, "sleep", "1000")
     loops = (
         "rdock start one", "rdock stop -t 0 one", "rdock restart -t 0 one", "rdock pause one", "rdock unpause one",
-        "rdock kill one", "rdock exec one true", "rdock rename one two; rdock rename two one", "rdock wait one",
+        "rdock kill one", "rdock exec one true", "rdock rename one two; rdock rename two one",
+        "rdock wait one",
         f"rdock rm -f one; rdock create --network none --name one {STARTER} sleep 1000", "rdock inspect one",
-        "rdock ps -a", "timeout 0.3 rdock attach --sig-proxy=false one", "rdock update --label a=$n one", "rdock top one",
+        "rdock ps -a", "timeout 0.3 rdock attach --sig-proxy=false one", "rdock update --label a=$n one",
+        "rdock top one",
         "rdock update --restart always one; rdock update --restart no one",
     )  # fmt: skip
     cases = " ".join(f"{n}) each() {{ {loop}; }};;" for n, loop in enumerate(loops))
