@@ -300,22 +300,27 @@ def check_name(name: str) -> str:
 def take_name(name: str, container_id: str) -> None:
     """Make a name stand for an id. Raises Conflict in Docker's words when it stands for another."""
     os.makedirs(paths.names(), mode=0o700, exist_ok=True)
+    with names_lock():
+        link_name(name, container_id)
+
+
+def link_name(name: str, container_id: str) -> None:
+    """The same for who has the lock of names."""
     link = os.path.join(paths.names(), name)
-    with _names_lock():
-        try:
-            os.symlink(container_id, link)
-            return
-        except FileExistsError:
-            pass
-        # Only what a killed create left behind may be replaced.
-        owner = _named(name)
-        if (owner is not None and owner != container_id) or _is_being_made(link):
-            raise Conflict(
-                f'The container name "/{name}" is already in use by container "{owner or os.readlink(link)}". '
-                "You have to remove (or rename) that container to be able to reuse that name."
-            )
-        record.remove(link)
+    try:
         os.symlink(container_id, link)
+        return
+    except FileExistsError:
+        pass
+    # Only what a killed create left behind may be replaced.
+    owner = _named(name)
+    if (owner is not None and owner != container_id) or _is_being_made(link):
+        raise Conflict(
+            f'The container name "/{name}" is already in use by container "{owner or os.readlink(link)}". '
+            "You have to remove (or rename) that container to be able to reuse that name."
+        )
+    record.remove(link)
+    os.symlink(container_id, link)
 
 
 def _is_being_made(link: str) -> bool:
@@ -323,11 +328,18 @@ def _is_being_made(link: str) -> bool:
     return is_locked(run_lock(os.readlink(link)).path)
 
 
-def change(container_id: str, **fields: Any) -> Container:
-    """Write a container's record anew with other values in it. Raises NoSuchContainer, DataLoss."""
-    with _names_lock():  # of two changes at once the second is to know the first
-        changed = load(container_id)._replace(**fields)
+def rewrite(container_id: str, **fields: Any) -> Container:
+    """Write a container's record anew with other values in it, for who has the lock of names.
+
+    Raises NoSuchContainer, DataLoss.
+    """
+    changed = load(container_id)._replace(**fields)
+    try:
         save(changed, changed.directory)
+    except SystemFailure:
+        if not os.path.isdir(changed.directory):
+            raise NoSuchContainer(container_id) from None  # it was removed meanwhile
+        raise
     return changed
 
 
@@ -343,16 +355,25 @@ def drop_names(container_id: str) -> None:
 
 def drop_name(name: str, container_id: str) -> None:
     """Free a name, if it still stands for this container."""
-    link = os.path.join(paths.names(), name)
     try:
-        with _names_lock():
-            if os.readlink(link) == container_id:
-                os.unlink(link)
+        with names_lock():
+            unlink_name(name, container_id)
     except OSError:
         pass
 
 
-def _names_lock() -> Lock:
+def unlink_name(name: str, container_id: str) -> None:
+    """The same for who has the lock of names."""
+    link = os.path.join(paths.names(), name)
+    try:
+        if os.readlink(link) == container_id:
+            os.unlink(link)
+    except OSError:
+        pass
+
+
+def names_lock() -> Lock:
+    """Of names, and of the records of containers that exist. Its file tells of a rename; see changing.py."""
     return Lock(os.path.join(paths.names(), ".lock"))
 
 

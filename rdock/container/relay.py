@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import time
 
 from rdock import jsontext
@@ -75,6 +76,12 @@ def relay(connection: sockets.socket, attached: Attached, directory: str = "") -
         if guard is not None:
             guard.dismiss()
         caught.close()
+
+
+def _is_one_terminal() -> bool:
+    """Whether input and output are the same device, which may be hung up."""
+    found, other = os.fstat(0), os.fstat(1)
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == other.st_rdev
 
 
 class _TerminalGuard:
@@ -161,6 +168,8 @@ class _Relay:
                     self._pass_signals_on()
                 elif fd == 0:
                     self.reads_stdin = self._send_input()
+                    if event & select.POLLHUP and _is_one_terminal():
+                        raise Interrupted(signals.SIGHUP)  # it was closed: there is nobody to stay for
                 elif fd == own:
                     if event & select.POLLOUT:
                         self._flush()

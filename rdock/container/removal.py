@@ -10,7 +10,11 @@ from __future__ import annotations
 import os
 
 from rdock import paths
+<<<<<<< HEAD
 from rdock.container import containers, events
+=======
+from rdock.container import changing, containers, events, filters
+>>>>>>> w-e
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import process, signals
@@ -94,6 +98,7 @@ def sweep() -> None:
     for container_id in bundles_left():
         remove_bundle(container_id)
     _sweep_removed()
+    changing.finish_rename()
     staging.sweep(_finish_journal)
     holders = os.path.join(paths.holders(), process.boot_id())
     for directory in (paths.data(), paths.images(), paths.cache(), filters.cache(), holders):

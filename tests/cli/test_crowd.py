@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -37,18 +39,18 @@ def kill(pids: list[int]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def shells(rdock: Rdock, script: str) -> list[tuple[int, bytes]]:
+def shells(rdock: Rdock, script: str, count: int = SHELLS) -> list[tuple[int, bytes]]:
     """Run a script in ten shells at once, `rdock` in it is the program: their exit codes and errors."""
     started = [
         subprocess.Popen(
             ["sh", "-c", f'rdock() {{ "{rdock.path}" "$@"; }}\n{script}', "sh", str(number)],
             env=rdock.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )
-        for number in range(SHELLS)
+        for number in range(count)
     ]  # fmt: skip
     found = []
     for shell in started:
-        _, err = shell.communicate(timeout=120)
+        _, err = shell.communicate(timeout=240)
         found.append((shell.returncode, err))
     return found
 
@@ -196,3 +198,130 @@ def test_run_many_of_each_driver(rdock: Rdock, storage: str) -> None:
     codes = run_many(commands)
     errors = [command.stderr.read() for command in commands if command.stderr]
     assert all(code in (0, 1) for code in codes) and not any(b"rdock:" in err for err in errors), errors
+
+
+# -- a thousand ------------------------------------------------------------------------------------
+
+
+def quickly(rdock: Rdock, *words: str, seconds: float = 1.0) -> str:
+    """The output of a command that takes less than that at the best of three times: the machine has other work."""
+    times = []
+    for _ in range(3):
+        begin = time.monotonic()
+        out = rdock.ok(*words)
+        times.append(time.monotonic() - begin)
+    assert min(times) < seconds, (words, times)
+    return out
+
+
+def opened(rdock: Rdock, trace: Path, *words: str) -> str:
+    """The names that a command has the kernel look up."""
+    argv = ["strace", "-f", "-e", "trace=open,openat,openat2,stat,newfstatat,readlink,readlinkat", "-o", str(trace)]
+    done = subprocess.run([*argv, *rdock.argv(*words)], env=rdock.environment(), capture_output=True, timeout=60)
+    assert done.returncode == 0, done
+    return trace.read_text(errors="replace")
+
+
+@pytest.mark.slow
+def test_a_thousand_containers(own_rdock: Rdock, tmp_path: Path) -> None:
+    rdock = own_rdock
+    rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    script = f"for n in $(seq 100); do rdock create --name c$1-$n --network none {STARTER} sleep 100 || exit; done"
+    assert shells(rdock, script) == [(0, b"")] * SHELLS
+    assert len(quickly(rdock, "ps", "-aq").split()) == 1000
+    assert len(quickly(rdock, "ps", "-a").splitlines()) == 1001
+    assert quickly(rdock, "ps", "-q") == ""
+    one = quickly(rdock, "inspect", "-f", "{{.Id}}", "c3-50")
+    rdock.ok("start", "c3-50")
+    assert quickly(rdock, "exec", "c3-50", "echo", "in") == "in"
+    assert rdock("system", "check").out == "no problems found\n"
+    if not shutil.which("strace"):
+        pytest.skip("no strace: that other containers are not read was not looked at")
+    others = [entry.name for entry in os.scandir(rdock.home.data / "containers") if entry.name not in (one, ".names")]
+    for words in (("inspect", "c3-50"), ("inspect", one), ("exec", "c3-50", "true"), ("logs", "c3-50")):
+        looked_up = opened(rdock, tmp_path / "trace", *words)
+        assert one in looked_up
+        assert [other for other in others if len(other) == 64 and other in looked_up] == [], words
+    begin = time.monotonic()
+    assert len(rdock.ok("container", "prune", "-f", timeout=120).splitlines()) == 999 + 3
+    assert time.monotonic() - begin < 60
+    rdock.ok("rm", "-f", "c3-50")
+    assert rdock.ok("ps", "-aq") == ""
+
+
+@pytest.mark.slow
+def test_two_hundred_from_forty_shells(own_rdock: Rdock) -> None:
+    rdock = own_rdock
+    rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    before = store(rdock)
+    script = f"for n in 1 2 3 4 5; do rdock run -d --network none --name r$1-$n {STARTER} sleep 1000 || exit; done"
+    assert shells(rdock, script, 40) == [(0, b"")] * 40
+    assert len(rdock.ok("ps", "-q").split()) == 200
+    assert rdock.ok("exec", "r39-5", "echo", "in") == "in"
+    script = "for n in 1 2 3 4 5; do rdock rm -f r$1-$n || exit; done"
+    assert shells(rdock, script, 40) == [(0, b"")] * 40
+    assert rdock.ok("ps", "-aq") == ""
+    wait_for(lambda: store(rdock) == before, "the store is as before")
+    wait_for(lambda: os.listdir(rdock.home.runtime / "rdock" / "containers") == [], "the run directories are gone")
+    assert rdock("system", "check").out == "no problems found\n"
+    assert rdock.home.leftovers() == []
+
+
+def test_creates_with_one_name(rdock: Rdock) -> None:
+    results = shells(rdock, f"rdock create --network none --name single {STARTER} true")
+    assert sorted(code for code, _ in results) == [0] + [125] * (SHELLS - 1), results
+    assert all(b'"/single" is already in use by container' in err for code, err in results if code)
+    assert len(rdock.ok("ps", "-aq").split()) == 1
+
+
+def test_looking_waits_for_no_lock(rdock: Rdock) -> None:
+    rdock.ok("run", "-d", "--network", "none", "--name", "seen", STARTER, "sleep", "1000")
+    made = rdock.ok("create", "--network", "none", "--name", "made", STARTER, "true")
+    data = rdock.home.data
+    layers = [path.with_name(path.name + ".lock") for path in (data / "layers").iterdir() if path.is_dir()]
+    locks = ("containers/.names/.lock", "images/images.lock", "images/hold.lock", f"containers/.locks/{made}")
+    paths = [*(data / name for name in locks), *layers]
+    fds = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600) for path in paths]
+    try:
+        for fd in fds:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        of_seen = [(name, "seen") for name in ("inspect", "logs", "port")]
+        others = [("ps",), ("ps", "-a"), ("inspect", "made"), ("images",), ("inspect", STARTER), ("system", "check")]
+        for words in (*of_seen, ("exec", "seen", "true"), *others):
+            result = rdock(*words, timeout=10)
+            assert result.code == 0, result
+    finally:
+        for fd in fds:
+            os.close(fd)
+        for path in (*layers, data / "containers/.locks" / made):
+            path.unlink()
+
+
+@pytest.mark.slow
+def test_everything_at_once_to_one_container(own_rdock: Rdock) -> None:
+    """Whatever meets whatever: each command does what it says or refuses in one line, and nothing hangs."""
+    rdock = own_rdock
+    rdock.ok("create", "--network", "none", "--name", "one", STARTER, "sleep", "1000")
+    loops = (
+        "rdock start one", "rdock stop -t 0 one", "rdock restart -t 0 one", "rdock pause one", "rdock unpause one",
+        "rdock kill one", "rdock exec one true", "rdock rename one two; rdock rename two one",
+        "rdock wait one",
+        f"rdock rm -f one; rdock create --network none --name one {STARTER} sleep 1000", "rdock inspect one",
+        "rdock ps -a", "timeout 0.3 rdock attach --sig-proxy=false one", "rdock update --label a=$n one",
+        "rdock top one",
+        "rdock update --restart always one; rdock update --restart no one",
+    )  # fmt: skip
+    cases = " ".join(f"{n}) each() {{ {loop}; }};;" for n, loop in enumerate(loops))
+    script = f"case $1 in {cases} esac"
+    script = script.replace("timeout 0.3 rdock", f'timeout 0.3 "{rdock.path}"')
+    script += "\nfor n in $(seq 12); do each >/dev/null; done; exit 0"
+    results = shells(rdock, script, len(loops))
+    lines = [line for code, err in results for line in err.decode().splitlines()]
+    odd = [line for line in lines if not line.startswith("rdock: ") or "Traceback" in line or "Errno" in line]
+    assert not odd, odd
+    known = ("is not running", "No such container", "No such object", "is already paused", "is not paused", "in use",
+             "cannot start a paused", "is paused, unpause", "cannot attach to", "is restarting")  # fmt: skip
+    assert {line for line in lines if not any(word in line for word in known)} == set()
+    rdock("rm", "-f", "one", "two")
+    assert rdock.ok("ps", "-aq") == ""
+    assert rdock("system", "check").out == "no problems found\n"

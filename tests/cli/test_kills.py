@@ -201,3 +201,46 @@ def test_first_use(chance: random.Random) -> None:
             check(program, story)
             clear(program, story)
             _close(program)
+
+
+# What is done to a container of a state, and how long it lives at most, in seconds.
+LIFE = {
+    ("create", "--name", "other", "--network", "none", STARTER, "true"): ("none", 0.15),
+    ("start", "it"): ("created", 0.2),
+    ("start", "-a", "it"): ("created", 0.3),
+    ("stop", "-t", "0", "it"): ("running", 0.2),
+    ("restart", "-t", "0", "it"): ("running", 0.3),
+    ("pause", "it"): ("running", 0.12),
+    ("unpause", "it"): ("paused", 0.12),
+    ("attach", "it"): ("running", 0.15),
+    ("exec", "it", "sleep", "1"): ("running", 0.15),
+    ("rename", "it", "other"): ("created", 0.1),
+    ("update", "--restart", "always", "it"): ("running", 0.1),
+    ("rm", "-f", "it"): ("paused", 0.2),
+    ("rm", "it"): ("created", 0.12),
+    ("container", "prune", "-f"): ("created", 0.15),
+    ("run", "-d", "--restart", "always", "--network", "none", STARTER, "false"): ("none", 0.5),
+}
+
+
+@pytest.mark.parametrize("words", LIFE, ids=" ".join)
+def test_the_whole_life(victim: Rdock, chance: random.Random, words: tuple[str, ...]) -> None:
+    """Twenty kills of each: all in all three hundred. What is stored is in order as soon as a command has run."""
+    state, most = LIFE[words]
+    for number in range(20):
+        if state != "none":
+            victim.ok("create", "--name", "it", "--network", "none", STARTER, "sleep", "100")
+        if state in ("running", "paused"):
+            victim.ok("start", "it")
+        if state == "paused":
+            victim.ok("pause", "it")
+        # Everything is killed seldom, since it leaves little to be wrong.
+        kill = KILLS[number % 3] if number % 10 else kill_all
+        story = attack(victim, chance, words, kill, most)
+        result = victim("run", "--rm", "--network", "none", STARTER, "echo", "works")
+        assert (result.code, result.out) == (0, "works\n"), f"{story}\n{result}"
+        result = victim("system", "check")
+        assert (result.code, result.out) == (0, "no problems found\n"), f"{story}\n{result}"
+        clear(victim, story)
+        result = victim("system", "check")
+        assert (result.code, result.out) == (0, "no problems found\n"), f"{story}\n{result}"

@@ -369,6 +369,21 @@ def test_rename_refusals(rdock: Rdock) -> None:
     rdock.ok("create", "--name", "one", *PLAIN, STARTER, "true")  # the old name is free
 
 
+def test_rename_that_was_killed(rdock: Rdock) -> None:
+    """It has noted whose names it was changing; the next command that changes something looks at that."""
+    container = rdock.ok("create", "--name", "recorded", *PLAIN, STARTER, "true")
+    names = rdock.home.data / "containers/.names"
+    (names / "half").symlink_to(container)
+    (names / ".lock").write_text(container)
+    rdock.ok("run", "--rm", *PLAIN, STARTER, "true")
+    assert sorted(os.listdir(names)) == [".lock", "recorded"] and (names / ".lock").read_text() == ""
+    rdock.ok("rename", "recorded", "half")
+    rdock.ok("rm", "half")
+    (names / ".lock").write_text(container)  # it was removed meanwhile
+    rdock.ok("run", "--rm", *PLAIN, STARTER, "true")
+    assert (names / ".lock").read_text() == ""
+
+
 def test_rename_of_a_running_one(rdock: Rdock) -> None:
     container = running(rdock, "--rm", "--name", "before")
     await_log(rdock, container, "up")

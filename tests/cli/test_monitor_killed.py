@@ -416,6 +416,20 @@ def test_keeper_killed(rdock: Rdock, runtime: str) -> None:
     nothing_left(rdock, container)
 
 
+def test_monitor_and_later_its_keeper(rdock: Rdock) -> None:
+    """It goes on, and is served; only how it ended nobody can tell who was not its parent: 255."""
+    container = started(rdock)
+    kill_monitor(rdock, container)
+    os.kill(record(rdock, container)["KeeperPid"], signal.SIGKILL)
+    assert rdock.ok("exec", container, "echo", "reached") == "reached"
+    waiting = rdock.start("wait", container, stdin=subprocess.DEVNULL)
+    time.sleep(0.3)
+    rdock.ok("stop", container)
+    assert waiting.communicate(timeout=20)[0] == b"255\n"
+    assert status(rdock, container) == "exited 255"
+    nothing_left(rdock, container)
+
+
 def test_keeper_killed_under_a_run(rdock: Rdock) -> None:
     client = rdock.start("run", "--rm", "--name", "under", *PLAIN, STARTER, "sh", "-c", "echo up; sleep 1; exit 6",
                          stdin=subprocess.DEVNULL, bufsize=0)  # fmt: skip

@@ -22,7 +22,7 @@ PODMANS = {
     "start": {"--latest", "--sig-proxy"},
     "update": {"--label", "--name"},
 }
-PODMANS_COMMANDS = {"container clone", "container exists"}
+PODMANS_COMMANDS = {"container clone", "container exists", "system check"}
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
 
