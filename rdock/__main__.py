@@ -25,24 +25,18 @@ if __name__ == "__main__":
     # What is imported stays: looking through it for garbage again and again takes a tenth of a start. main enables it.
     gc.disable()
     find_packages()
-<<<<<<< HEAD
-    importer = None
-    if not hasattr(sys, "frozen"):
-        from rdock import bytecode
-
-        importer = bytecode.install()
-    from rdock.cli.main import main
-
-    code = main(sys.argv[1:], importer.close if importer else None)
-    if importer:
-        importer.update()
-=======
     try:
+        importer = None
+        if not hasattr(sys, "frozen"):
+            from rdock import bytecode
+
+            importer = bytecode.install()
         from rdock.cli.main import main
 
-        code = main(sys.argv[1:])
+        code = main(sys.argv[1:], importer.close if importer else None)
+        if importer:
+            importer.update()
     except KeyboardInterrupt:
         code = 130  # while modules were still being imported
->>>>>>> w-e
     # All is said and written; taking the interpreter down in order would cost another 3 ms.
     os._exit(code)

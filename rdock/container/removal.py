@@ -10,11 +10,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-<<<<<<< HEAD
-from rdock.container import containers, events
-=======
-from rdock.container import changing, containers, events, filters
->>>>>>> w-e
+from rdock.container import changing, containers, events
 from rdock.container.containers import Container
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import process, signals
