@@ -38,7 +38,7 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
 
     Raises the RdockError that says what is wrong, before anything is made.
     """
-    container_options.check_together(options, detach=detach)
+    container_options.check_together(options, detach=detach, starts=starts)
     name, *words = options.arguments
     config = container_options.config(options, words, detach=detach)
     host = container_options.host_config(options)

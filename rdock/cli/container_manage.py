@@ -80,7 +80,7 @@ def kill(options: Options) -> int:
     def one(container: Container) -> None:
         lifecycle.kill(container, number)
 
-    return each(options, one)
+    return each(options, one, failure="cannot kill container: ")
 
 
 RM_TEXT = """\
@@ -125,10 +125,12 @@ def each(
     *,
     missing_is_fine: bool = False,
     if_damaged: Callable[[str], str | None] | None = None,
+    failure: str = "",
 ) -> int:
     """Do something to each container named: prints its answer or its name; 1 if one of them failed.
 
-    `if_damaged` is what to do, by id, with one whose record cannot be read.
+    `if_damaged` is what to do, by id, with one whose record cannot be read; `failure` is what Docker says, and the
+    container's name, before what was wrong.
     """
     code = 0
     for reference in references(options):
@@ -143,7 +145,7 @@ def each(
             sys.stdout.write((reference if answer is None else answer) + "\n")
             sys.stdout.flush()
         except RdockError as e:
-            failed = complain(e, 1)
+            failed = complain(RdockError(f"{failure}{reference}: {e.message}", e.hint) if failure else e, 1)
             if not (missing_is_fine and isinstance(e, NoSuchContainer)):
                 code = failed
     return code

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 import sys
 
+from rdock.cli import refusals
 from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
 from rdock.container import capability_sets, request, security_options, streams
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
-from rdock.errors import InvalidParameter, Unavailable, Unsupported
+from rdock.errors import InvalidParameter, Unavailable
 from rdock.network import endpoint, sandbox, uplink
 
 TYPE_CHECKING = False
@@ -32,7 +33,6 @@ _SHARED = """\
       --cgroupns string          Cgroup namespace to use (host|private)
       --cidfile string           Write the container ID to the file
       --device list              Add a host device to the container
-      --disable-content-trust    Skip image verification (default true)
       --dns list                 Set custom DNS servers
       --dns-option list          Set DNS options
       --dns-search list          Set custom DNS search domains
@@ -82,8 +82,8 @@ _SHARED = """\
   -v, --volume list              Bind mount a volume
   -w, --workdir string           Working directory inside the container
 """
-# Nothing follows from these here: pulls have no output yet, images are not signed, health is not looked after.
-IDLE = ("--quiet", "--disable-content-trust", "--no-healthcheck")
+# Nothing follows from these here: pulls have no output yet, health is not looked after.
+IDLE = ("--quiet", "--no-healthcheck")
 
 
 def help_text(head: str, own: str = "") -> str:
@@ -92,7 +92,7 @@ def help_text(head: str, own: str = "") -> str:
     return head + "".join(sorted(lines, key=lambda line: line.partition("--")[2]))
 
 
-def check_together(options: Options, *, detach: bool) -> None:
+def check_together(options: Options, *, detach: bool, starts: bool) -> None:
     """Refuse options that contradict each other, in Docker's words, and those that make no sense on Linux."""
     if detach and options.given("--attach"):
         raise InvalidParameter("conflicting options: cannot specify both --attach and --detach")
@@ -105,9 +105,8 @@ def check_together(options: Options, *, detach: bool) -> None:
     if options.text("--uts") == "host" and options.text("--domainname"):
         raise InvalidParameter("conflicting options: domainname and the UTS mode")
     if (options.text("--isolation") or "default") != "default":
-        raise Unsupported(
-            f"--isolation {options.text('--isolation')}: only default is possible, the others are Windows's"
-        )
+        command = "run" if starts else "create"
+        raise refusals.of_option(command, "--isolation", f"'rdock {command} --isolation'") or AssertionError
 
 
 def each(options: Options, name: str, parse: Callable[[str], T]) -> list[T]:

@@ -99,12 +99,15 @@ def restart(options: Options) -> int:
 
 
 PAUSE_TEXT = """\
-Usage:  rdock pause CONTAINER [CONTAINER...]
+Usage:  rdock pause [OPTIONS] CONTAINER [CONTAINER...]
 
 Pause all processes within one or more containers
 
 Aliases:
   rdock container pause, rdock pause
+
+Options:
+  -l, --latest   Act on the latest created container
 """
 
 
@@ -116,12 +119,15 @@ def pause(options: Options) -> int:
 
 
 UNPAUSE_TEXT = """\
-Usage:  rdock unpause CONTAINER [CONTAINER...]
+Usage:  rdock unpause [OPTIONS] CONTAINER [CONTAINER...]
 
 Unpause all processes within one or more containers
 
 Aliases:
   rdock container unpause, rdock unpause
+
+Options:
+  -l, --latest   Act on the latest created container
 """
 
 

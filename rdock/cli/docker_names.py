@@ -153,15 +153,6 @@ _OPTIONS = {
 _NOT_OF_CREATE = ("-d,--detach", "--detach-keys", "--sig-proxy")
 _OPTIONS["create"] = " ".join(word for word in _OPTIONS["run"].split() if word not in _NOT_OF_CREATE)
 
-# Those that will not be there, and why.
-_SENSELESS = {
-    ("--cpu-count", "--cpu-percent", "--io-maxbandwidth", "--io-maxiops"): "it is for containers of Windows",
-    ("--kernel-memory",): "Linux has no such limit any more",
-    ("--use-api-socket",): "it would give the container all that its user has",
-    ("--storage-opt",): "a container's layer cannot be limited without root",
-    ("--cpu-rt-period", "--cpu-rt-runtime", "--device-cgroup-rule"): "it needs control groups that are root's",
-}
-
 
 def missing_command(words: Sequence[str]) -> RdockError | None:
     """What to say about a command of Docker that rdock lacks; None if Docker has none of this name either."""
@@ -183,9 +174,6 @@ def missing_option(command: str, option: str) -> RdockError | None:
     where = f"rdock {command} {option}".replace("  ", " ")
     for short, long in options(command):
         if option in (short, long):
-            for names, why in _SENSELESS.items():
-                if long in names:
-                    return NotThereYet(f"'{where}' is not there: {why}")
             also = f" ({long})" if option == short else ""
             refused = refusals.of_option(command, long, f"'{where}'{also}")
             return refused or NotThereYet(f"'{where}'{also} is not there yet")

@@ -64,6 +64,8 @@ COMMANDS: dict[str, Command] = {
     "port": Command(
         "container_look:port", "List port mappings or a specific mapping for the container", needs_root=False
     ),
+    "container exists": Command("container_clone:exists", "Check if a container exists", needs_root=False, failure=125),
+    "container clone": Command("container_clone:clone", "Create a container like another one", failure=125),
     "container prune": Command("container_change:prune", "Remove all stopped containers"),
     "load": Command("image:load", "Load an image from a tar archive or STDIN"),
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
@@ -72,6 +74,12 @@ COMMANDS: dict[str, Command] = {
     "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
+    "system check": Command(
+        "system_check:check",
+        "Look through everything that is stored for what does not fit together",
+        needs_root=False,
+        reads_store=False,
+    ),
     "doctor": Command(
         "system:doctor", "Check what this machine allows and how to fix the rest", needs_root=False, reads_store=False
     ),

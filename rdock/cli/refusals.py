@@ -35,6 +35,7 @@ OPTIONS = {
     "--cpu-percent": _WINDOWS,
     "--cpu-rt-period": _OLD_CGROUPS,
     "--cpu-rt-runtime": _OLD_CGROUPS,
+    "--device-cgroup-rule": "only the machine's root may limit what is done to a device",
     "--disable-content-trust": "images are not checked against Docker's Notary servers",
     "--io-maxbandwidth": _WINDOWS,
     "--io-maxiops": _WINDOWS,
@@ -43,6 +44,7 @@ OPTIONS = {
     "--memory-swappiness": _OLD_CGROUPS,
     "--oom-kill-disable": _OLD_CGROUPS,
     "--squash": "Docker has it no more since BuildKit builds its images",
+    "--storage-opt": "only the machine's root may limit the size of a container",
     "--use-api-socket": _NO_DAEMON,
     "--volume-driver": "drivers of volumes are plugins of Docker's daemon",
 }

@@ -281,9 +281,17 @@ def compile_text(text: str) -> Grammar:
         options.append(Option(long, option.short or "", kinds.get(long, "string") if option.argcount else "bool"))
     usage = sections.usage_body.split("\n")[0].split("[OPTIONS]")
     # Docker ends the line with the other program's words in ARG...; docopt knows them as any others.
-    pattern = docopt.parse_pattern(_as_docopt(usage[-1] if len(usage) > 1 else " ".join(usage[0].split()[2:])), [])
+    pattern = docopt.parse_pattern(_as_docopt(usage[-1] if len(usage) > 1 else _without_names(usage[0])), [])
     least, most = _count(pattern)
     return Grammar(tuple(options), least, most, any(words in text.split("\n")[0] for words in _FOREIGN))
+
+
+def _without_names(usage: str) -> str:
+    """What follows the program's name and the command's, which are in small letters."""
+    words = usage.split()
+    while words and words[0].islower():
+        del words[0]
+    return " ".join(words)
 
 
 def _without_aliases(text: str) -> str:

@@ -29,8 +29,15 @@ _ENDING = (signals.SIGINT, signals.SIGTERM)
 _AT_ONCE = 1.0
 
 
+class MonitorGone(SystemFailure):
+    """The monitor has hung up without a word: it was killed."""
+
+    def __init__(self) -> None:
+        super().__init__("the container's monitor ended before the container was started")
+
+
 def await_start(connection: sockets.socket) -> None:
-    """Wait until the container's program runs. Raises what the monitor met instead.
+    """Wait until the container's program runs. Raises what the monitor met instead, MonitorGone.
 
     Signals that are held back go on waiting. But a start may hang, and then a second one ends this command.
     """
@@ -41,7 +48,7 @@ def await_start(connection: sockets.socket) -> None:
         return
     if packet[:1] == b"f":
         raise failure.recreate(jsontext.parse(packet[1:]))
-    raise SystemFailure("the container's monitor ended before the container was started")
+    raise MonitorGone
 
 
 def connect(directory: str) -> sockets.socket:

@@ -45,6 +45,8 @@ class State(Value):
     restart_count: int = 0
     stopped_by_user: bool = False
     """What ended or is to end it was asked for, so that no restart policy brings it back."""
+    kept: bool = False
+    """It stays after the end that was asked for, though it is one that goes with its process."""
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
@@ -176,10 +178,10 @@ class Container(Value):
     def write_state(self, state: State, *, durable: bool) -> None:
         record.write(os.path.join(self.directory, "state.json"), record.to_json(state), durable=durable)
 
-    def write_end(self, state: State) -> None:
-        """Record how a run ended, also where the container itself has filled the disk. Never fails."""
+    def note_state(self, state: State, *, durable: bool) -> None:
+        """Record what has happened, also where the container itself has filled the disk. Never fails."""
         try:
-            self.write_state(state, durable=True)
+            self.write_state(state, durable=durable)
         except SystemFailure as e:
             debug(e.message)
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rdock.container import attach
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, SystemFailure
@@ -49,10 +51,17 @@ def announce_stop(container: Container, *, keep: bool = False) -> None:
     `keep`: one that goes with its process stays this time. That there is no monitor is no error: then nobody
     restarts it.
     """
-    try:
-        attach.ask(container.bundle, {"do": "stop", "keep": keep}, _PATIENCE)
-    except OSError:
-        pass
+    until = time.monotonic() + _PATIENCE
+    while time.monotonic() < until:
+        try:
+            attach.ask(container.bundle, {"do": "stop", "keep": keep}, _PATIENCE)
+            return
+        except TimeoutError:
+            return  # it hears it later
+        except OSError:
+            if not container.state().is_attended:
+                return
+            time.sleep(0.01)  # it was killed: the next one is to hear it
 
 
 def go_on_if_paused(container: Container, state: State) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+# A monitor that is killed has a successor, which may be killed.
+_TRIES = 5
+
+
 class Request(Value):
     """What is to be executed."""
 
@@ -47,16 +51,18 @@ def start(container: Container, request: Request) -> sockets.socket:
 
     Raises NotRunning, Conflict, CannotExecute, CommandNotFound; MonitorAway, then `start_here` may do.
     """
-    try:
-        connection = attach.request_from(container.bundle, {"do": "exec", **request._asdict()})
-    except OSError:
-        check(container, container.state())
-        raise MonitorAway from None
-    try:
-        attach.await_start(connection)
-    except OSError:
-        raise NotRunning(container.id) from None
-    return connection
+    for _ in range(_TRIES):
+        try:
+            connection = attach.request_from(container.bundle, {"do": "exec", **request._asdict()})
+        except OSError:
+            break
+        try:
+            attach.await_start(connection)
+            return connection
+        except (OSError, attach.MonitorGone):
+            check(container, container.state())  # it may have ended; else the next monitor is asked
+    check(container, container.state())
+    raise MonitorAway
 
 
 def check(container: Container, state: State) -> None:

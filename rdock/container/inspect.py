@@ -152,8 +152,8 @@ _MAPS = ("Annotations", "PortBindings", "Sysctls", "Tmpfs")
 
 
 def _graph(container: Container) -> dict[str, str] | None:
-    """Where its layers lie; the copy driver has none."""
-    if container.driver == "copy":
+    """Where its layers lie; the copy driver has none, nor has a root without an image."""
+    if container.driver == "copy" or container.rootfs:
         return None
     from rdock import paths
     from rdock.errors import DataLoss, NotFound

@@ -13,7 +13,7 @@ from rdock.container import attach, containers, control, events, held_signals, k
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
 from rdock.container.monitor import Order
-from rdock.errors import Conflict, NoSuchContainer, NotRunning, system_failure
+from rdock.errors import Conflict, NoSuchContainer, NotRunning, RdockError, system_failure
 from rdock.image import images
 from rdock.image.images import Image
 from rdock.linux import process, signals, sockets
@@ -161,10 +161,26 @@ def start(
     made.lock.release()
     try:
         attach.await_start(ours)
+    except attach.MonitorGone:
+        successor = _attach_to_successor(container)
+        if successor is None:
+            os.waitpid(pid, 0)
+            raise
+        return successor, pid
     except BaseException:
         os.waitpid(pid, 0)
         raise
     return ours, pid
+
+
+def _attach_to_successor(container: Container) -> sockets.socket | None:
+    """The streams of a container whose monitor was killed just when the program had begun to run."""
+    try:
+        connection = attach.connect(container.bundle)
+        attach.await_start(connection)
+    except (OSError, RdockError):
+        return None
+    return connection
 
 
 def _make_sources(container: Container) -> None:
@@ -299,10 +315,10 @@ def remove(container: Container, *, force: bool = False) -> None:
             state = container.state()
             if state.is_running:
                 if not force:
-                    what = "stop the container before removing or force remove"
+                    how = ": stop the container before removing or force remove"
                     if state.status == "paused":
-                        what = "it must be unpaused first"
-                    raise Conflict(f'cannot remove container "{container.name}": container is {state.status}: {what}')
+                        how = " and must be unpaused first"
+                    raise Conflict(f'cannot remove container "{container.name}": container is {state.status}{how}')
                 stop(container, 0, signals.SIGKILL)
             elif lock.acquire(wait=False):
                 break

@@ -70,8 +70,6 @@ class Monitor:
         self.keeper: sockets.socket | None = None
         self.stops = False
         """Someone is at it: the end that comes is not to be followed by another start."""
-        self.is_kept = False
-        """It stays after this end, though it is one that goes with its process."""
 
     def prepare(self) -> bool:
         """Make what outlives a monitor: the socket, the mounts. False if that failed, which was told and recorded."""
@@ -130,7 +128,7 @@ class Monitor:
         if self.state.finished:
             self._take_away(self.state.exit_code)
             return
-        self._record(self.state)
+        self._note(self.state)
         if heritage is None:
             self._attend(-1)
             return
@@ -238,7 +236,7 @@ class Monitor:
     def _await_restart(self, code: int, seconds: float) -> bool:
         """Wait between two runs; False if the container was stopped meanwhile."""
         if self.run.pid:
-            self._record(self.state._replace(restarting=True))
+            self._note(self.state._replace(restarting=True))
             self._release_run()
             self.server.close_streams()
             self.server.dismiss_attached(b"x", {"code": code})
@@ -282,19 +280,19 @@ class Monitor:
         if not self.state.can_pause:
             raise Conflict(f"container {self.container.id} is not running")
         freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
-        self._record(self.state._replace(paused=True))
+        self._note(self.state._replace(paused=True))
         events.note(self.container, "pause")
 
     def _unpause(self) -> None:
         if not self.state.paused:
             raise Conflict(f"container {self.container.id} is not paused")
         freezer.thaw(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
-        self._record(self.state._replace(paused=False))
+        self._note(self.state._replace(paused=False))
         events.note(self.container, "unpause")
 
     def _note_stop(self, *, keep: bool) -> None:
-        self.stops, self.is_kept = True, self.is_kept or keep
-        self._record(self.state._replace(stopped_by_user=True))
+        self.stops = True
+        self._note(self.state._replace(stopped_by_user=True, kept=self.state.kept or keep))
         self.server.interrupt()
 
     def _kill(self, number: int) -> None:
@@ -309,17 +307,15 @@ class Monitor:
     def _finish(self, code: int) -> None:
         """Record the end."""
         self.state = self.state._replace(finished=True, restarting=False)
-        if self._goes():
-            self.container.write_state(self.state, durable=False)  # for a successor, should one come to it
-        else:
-            self.container.write_end(self.state)
+        # That of one that goes is for a successor, should one come to it.
+        self.container.note_state(self.state, durable=not self._goes())
         if self.run.pid:
             self._release_run()
         self._take_away(code)
 
     def _goes(self) -> bool:
         """Whether the container goes with its process."""
-        return self.container.host_config.auto_remove and not self.is_kept
+        return self.container.host_config.auto_remove and not self.state.kept
 
     def _take_away(self, code: int) -> None:
         """The rest of the end: tell of it, and leave nothing."""
@@ -345,7 +341,7 @@ class Monitor:
             pid=0, pid_start=0, ports={}, finished=True, restarting=False, exit_code=code, error=error.message,
             started_at=self.started_before,
         )  # fmt: skip
-        self.container.write_end(ended)
+        self.container.note_state(ended, durable=True)
         self._tell_keeper(b"e")  # or slirp4netns is kept alive by its copies
         self.run.disconnect(wait=True)
         if self._goes():
@@ -367,19 +363,28 @@ class Monitor:
         return SystemFailure(f"cannot start the container: {error}")
 
     def _record(self, state: State) -> None:
+        """Record a state before something is done. Raises SystemFailure."""
+        self._sign(state)
+        self.container.write_state(self.state, durable=False)
+
+    def _note(self, state: State) -> None:
+        """Record a state after it has come about, or where it counts for more than its record."""
+        self._sign(state)
+        self.container.note_state(self.state, durable=False)
+
+    def _sign(self, state: State) -> None:
         own = os.getpid()
         self.state = state._replace(
             monitor_pid=own, monitor_start=process.start_time(own), keeper_pid=self.keeper_pid,
             keeper_start=self.keeper_start, boot=process.boot_id(), finished=False, error="",
         )  # fmt: skip
-        self.container.write_state(self.state, durable=False)
 
     def _withdraw(self) -> str:
         try:
             return removal.withdraw(self.container)
         except RdockError as e:
             launch.debug(e.message)
-            self.container.write_end(self.state)
+            self.container.note_state(self.state, durable=True)
             return ""
 
     def _clean_up(self) -> None:

@@ -168,8 +168,8 @@ class _Relay:
                         continue
                     try:
                         packet = self.connection.recv(65536)
-                    except BlockingIOError:
-                        continue
+                    except (BlockingIOError, ConnectionResetError):
+                        continue  # after a reset the rest can still be read: it died with something of ours unread
                     except OSError:
                         packet = b""
                     if not packet:
@@ -198,6 +198,8 @@ class _Relay:
         self.credit, self.waiting = CREDIT, []
         if self.attached.terminal:
             self.send_size()
+        if self.attached.stdin and not self.reads_stdin:
+            self._send(b"c")  # the dead one may not have heard it
 
     def _take_output(self, packet: bytes) -> None:
         kind = packet[:1]

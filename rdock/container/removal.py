@@ -18,6 +18,10 @@ from rdock.linux.tree import remove_path
 from rdock.state import record, timestamp
 from rdock.storage import staging
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 def remove_files(container: Container) -> None:
     """Remove a container that does not run: its record, its writable layer, its log, its name."""
@@ -47,14 +51,15 @@ def remove_bundle(container_id: str) -> None:
         pass  # not there; or in use, then the next sweep takes it
 
 
-def _sweep_bundles() -> None:
-    """Remove run directories at which nobody is at work: the lock is made before and removed after them."""
+def bundles_left() -> Iterator[str]:
+    """The run directories at which nobody is at work: the lock is made before and removed after them."""
     try:
-        for container_id in os.listdir(os.path.join(paths.runtime(), "containers")):
-            if not os.path.exists(containers.run_lock(container_id).path):
-                remove_bundle(container_id)
+        found = os.listdir(os.path.join(paths.runtime(), "containers"))
     except OSError:
-        pass
+        return
+    for container_id in found:
+        if not os.path.exists(containers.run_lock(container_id).path):
+            yield container_id
 
 
 def _sweep_removed() -> None:
@@ -86,7 +91,8 @@ def sweep() -> None:
 
     for container_id in abandoned():
         finish_abandoned(container_id)
-    _sweep_bundles()
+    for container_id in bundles_left():
+        remove_bundle(container_id)
     _sweep_removed()
     staging.sweep(_finish_journal)
     holders = os.path.join(paths.holders(), process.boot_id())
@@ -156,7 +162,7 @@ def finish(container_id: str) -> None:
                 pid=0, pid_start=0, ports={}, finished=True, exit_code=137, finished_at=timestamp.now(),
                 error="the container's monitor was killed",
             )  # fmt: skip
-            container.write_end(ended)
+            container.note_state(ended, durable=True)
     if group:
         group.end()
     record.sweep(container.directory)

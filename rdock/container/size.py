@@ -36,7 +36,7 @@ class Sizes:
         if own:  # the copy driver: everything is its own
             return Size(own, own)
         own = held(os.path.join(container.directory, "upper"))
-        return Size(own, own + self._image(container.image))
+        return Size(own, own + (self._image(container.image) if container.image else 0))
 
     def _image(self, image_id: str) -> int:
         if image_id not in self._images:

@@ -147,14 +147,19 @@ def sweep(finish: Callable[[str], bool] | None = None) -> None:
 
 def is_anything_left() -> bool:
     """Whether there is something that nobody works on, without touching it."""
+    return bool(left_behind())
+
+
+def left_behind() -> list[str]:
+    """What nobody works on, by name."""
     try:
         place = os.open(paths.staging(), _DIRECTORY)
     except OSError:
-        return False
+        return []
     try:
-        return any(not _is_locked(place, name) for name in os.listdir(place))
+        return [name for name in sorted(os.listdir(place)) if not _is_locked(place, name)]
     except OSError:
-        return False
+        return []
     finally:
         os.close(place)
 

@@ -139,7 +139,7 @@ def test_rootfs(rdock: Rdock, root_directory: Path) -> None:
     container = rdock.ok("create", "--network", "none", "--rootfs", str(root), "sh", "-c", "exit 9")
     found = json.loads(rdock.ok("inspect", container))[0]
     assert found["Rootfs"] == str(root) and found["Image"] == ""
-    assert container[:12] in rdock.ok("ps", "-a")
+    assert container[:12] in rdock.ok("ps", "-as") and str(root) in rdock.ok("ps", "-a", "--no-trunc")
     assert [rdock("start", "-a", container).code for _ in range(2)] == [9, 9]
     rdock.ok("rm", container)
     assert (root / "file").exists() and (root / "bin" / "busybox").exists()

@@ -124,10 +124,15 @@ def test_holder_killed_while_nothing_runs(own_rdock: Rdock) -> None:
     assert own_rdock.ok("run", "--rm", "--network", "none", STARTER, "echo", "again") == "again"
 
 
-def test_monitor_killed(rdock: Rdock, runtime: str) -> None:
-    """The container ends with it; the next command says so and clears away."""
+def attendants(rdock: Rdock) -> list[int]:
+    """All who see to containers. The keepers first, or they would put other monitors in the place of those killed."""
+    return rdock_processes(rdock, "rdock-keeper") + rdock_processes(rdock, "rdock-monitor")
+
+
+def test_keeper_and_monitor_killed(rdock: Rdock, runtime: str) -> None:
+    """The next command ends what they have left, says so and clears away."""
     kept = rdock.ok("run", "-d", "--network", "none", STARTER, "sleep", "100")
-    kill(rdock_processes(rdock, "rdock-monitor"))
+    kill(attendants(rdock))
     state = rdock.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}", kept)
     assert state == "exited 137 the container's monitor was killed"
     assert rdock.ok("wait", kept) == "137"
@@ -136,13 +141,13 @@ def test_monitor_killed(rdock: Rdock, runtime: str) -> None:
     wait_for(lambda: not any("sleep 100" in line for line in rdock.home.processes()), "process 1 is gone")
     rdock.ok("rm", kept)
     passing = rdock.ok("run", "-d", "--rm", STARTER, "sleep", "100")
-    kill(rdock_processes(rdock, "rdock-monitor"))
+    kill(attendants(rdock))
     assert rdock.ok("ps", "-aq") == ""
     assert not (rdock.home.data / "containers" / passing).exists()
     wait_for(lambda: not any("slirp4netns" in line for line in rdock.home.processes()), "its uplink is gone")
 
 
-def test_monitor_killed_under_a_command(rdock: Rdock) -> None:
+def test_keeper_and_monitor_killed_under_a_command(rdock: Rdock) -> None:
     command = rdock.start("run", "--network", "none", "--name", "lost", STARTER, "sh", "-c", "echo in; sleep 100",
                           stdin=subprocess.DEVNULL, bufsize=0)  # fmt: skip
     assert command.stdout and command.stdout.readline() == b"in\n"
@@ -150,7 +155,7 @@ def test_monitor_killed_under_a_command(rdock: Rdock) -> None:
     follower = rdock.start("logs", "-f", "lost", stdin=subprocess.DEVNULL, bufsize=0)
     assert follower.stdout and follower.stdout.readline() == b"in\n"
     time.sleep(0.3)
-    kill(rdock_processes(rdock, "rdock-monitor"))
+    kill(attendants(rdock))
     _, err = command.communicate(timeout=20)
     assert command.returncode == 125 and is_clear(err.decode()), err
     assert waiting.communicate(timeout=20) == (b"137\n", b"")

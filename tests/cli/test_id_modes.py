@@ -150,8 +150,8 @@ def test_settings_that_are_wrong(own_rdock: Rdock, text: str, said: str) -> None
 
 def test_version(rdock: Rdock) -> None:
     assert rdock.ok("--version") == f"rdock version {__version__}"
-    assert rdock.ok("version", "-f", "{{.Version}}") == __version__
-    assert json.loads(rdock.ok("version", "-f", "json"))["KernelVersion"] == os.uname().release
+    assert rdock.ok("version", "-f", "{{.Client.Version}} {{.Server.Version}}") == f"{__version__} {__version__}"
+    assert json.loads(rdock.ok("version", "-f", "json"))["Server"]["KernelVersion"] == os.uname().release
 
 
 def test_info(rdock: Rdock) -> None:

@@ -96,7 +96,8 @@ def test_kill(rdock: Rdock, runtime: str) -> None:
     assert rdock.ok("kill", container) == container
     assert rdock.ok("wait", container) == "137"
     result = rdock("kill", container)
-    assert result.code == 1 and result.err == f"rdock: container {container} is not running\n"
+    says = f"rdock: cannot kill container: {container}: container {container} is not running\n"
+    assert (result.code, result.err) == (1, says)
 
 
 def test_kill_of_unknown_signals(rdock: Rdock) -> None:
@@ -193,7 +194,7 @@ def test_exec_while_it_ends(rdock: Rdock) -> None:
             text = err.decode()
             if command.returncode == 0 or command.returncode == 137:
                 continue
-            assert text == f"rdock: container {container} is not running\n", text
+            assert text == f"rdock: cannot kill container: {container}: container {container} is not running\n", text
             seen.add(command.returncode)
     assert seen <= {1, 126}, seen
 

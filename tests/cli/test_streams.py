@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from rdock.container import attach
+from rdock.container import attach, held_signals, relay
+from rdock.linux import sockets
 from tests.cli.conftest import wait_for
 from tests.conftest import STARTER
 from tests.program import Rdock
@@ -239,11 +240,11 @@ def test_signals_before_the_start_reach_the_container() -> None:
     monitor, client = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def command() -> None:
-        connection = attach.sockets.socket(fileno=client.detach())
-        attach.hold_signals_back()
+        connection = sockets.socket(fileno=client.detach())
+        held_signals.hold_back()
         connection.send(b"held")
         attach.await_start(connection)
-        attach.relay(connection, attach.Attached(False, True, True, False))
+        relay.relay(connection, relay.Attached(False, True, True, False))
 
     pid = in_a_child(command)
     client.close()

@@ -120,12 +120,8 @@ def test_refusals_are_of_what_docker_has() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--isolation", "hyperv", "i"], "'rdock run --isolation' is not supported: only Docker on Windows has it"),
-        (
-            ["--disable-content-trust=false", "i"],
-            "'rdock run --disable-content-trust' is not supported: "
-            "images are not checked against Docker's Notary servers",
-        ),
+        (["--cpu-count", "2", "i"], "'rdock run --cpu-count' is not supported: only Docker on Windows has it"),
+        (["--io-maxiops=2", "i"], "'rdock run --io-maxiops' is not supported: only Docker on Windows has it"),
     ],
 )
 def test_refusals_say_why(words: list[str], message: str) -> None:
