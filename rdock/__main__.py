@@ -6,6 +6,7 @@ first line runs; where our source and the installed packages are is then ours to
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -19,24 +20,35 @@ def find_packages() -> None:
             sys.path.append(os.path.abspath(site))
 
 
-if __name__ == "__main__":
-    import gc
-
-    # What is imported stays: looking through it for garbage again and again takes a tenth of a start. main enables it.
+def start() -> int:
+    """The command line of this process, with what makes its start short: its exit code."""
+    # What is imported stays: looking through it for garbage again and again takes a tenth of a start.
     gc.disable()
     find_packages()
-    try:
-        importer = None
-        if not hasattr(sys, "frozen"):
-            from rdock import bytecode
+    importer = None
+    if not hasattr(sys, "frozen"):
+        from rdock import bytecode
 
-            importer = bytecode.install()
-        from rdock.cli.main import main
+        importer = bytecode.install()
+    from rdock.cli.main import main
 
-        code = main(sys.argv[1:], importer.close if importer else None)
+    def all_is_imported() -> None:
         if importer:
-            importer.update()
+            importer.close()
+        # Nor is it looked through later, in this process or those forked from it.
+        gc.freeze()
+        gc.enable()
+
+    code = main(sys.argv[1:], all_is_imported)
+    if importer:
+        importer.update()
+    return code
+
+
+if __name__ == "__main__":
+    try:
+        exit_code = start()
     except KeyboardInterrupt:
-        code = 130  # while modules were still being imported
+        exit_code = 130  # while modules were still being imported
     # All is said and written; taking the interpreter down in order would cost another 3 ms.
-    os._exit(code)
+    os._exit(exit_code)

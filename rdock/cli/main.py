@@ -6,7 +6,6 @@ root of the user's small world is marked so, and the namespaces are entered here
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 
@@ -242,9 +241,6 @@ def _run(words: list[str]) -> int:
             enter()
         if _when_imported is not None:
             _when_imported()
-        # Nor is garbage looked for among the modules from here on, in this process or those forked from it.
-        gc.freeze()
-        gc.enable()
         code: int = getattr(module, function)(parsed)
         sys.stdout.flush()
         return code

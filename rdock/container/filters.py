@@ -46,7 +46,10 @@ def program(profile: dict[str, Any] | None) -> bytes | None:
 
 def save(directory: str, made: bytes | None) -> None:
     """Leave a running container's filter in its directory, for exec; an empty file if it has none."""
-    with open(os.path.join(directory, _SAVED), "wb") as file:
+    path = os.path.join(directory, _SAVED)
+    if _read(path) == (made or b""):
+        return  # from the last start
+    with open(path, "wb") as file:
         file.write(made or b"")
 
 

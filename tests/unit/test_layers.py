@@ -15,7 +15,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parents[2]
 PACKAGE = CHECKOUT / "rdock"
 
-FLOOR = {"__init__", "errors", "paths", "launch", "config", "values", "jsontext"}
+FLOOR = {"__init__", "errors", "paths", "launch", "config", "values", "jsontext", "scope"}
 # What each room may import besides itself, as the beginnings of module names without `rdock.`.
 MAY_IMPORT: dict[str, set[str]] = {
     "__init__": set(),
@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": FLOOR | {"state.record"},
     "values": set(),
     "jsontext": set(),
+    "scope": set(),
+    "bytecode": set(),
     "linux": {"values"},
     "state": FLOOR,
     "storage": FLOOR | {"state", "linux"},
@@ -38,7 +40,7 @@ MAY_IMPORT["container"] = set().union(*MAY_IMPORT.values(), MAY_IMPORT)
 MAY_IMPORT["build"] = MAY_IMPORT["container"] | {"container"}
 MAY_IMPORT["api"] = MAY_IMPORT["build"] | {"build"}
 MAY_IMPORT["cli"] = MAY_IMPORT["api"] | {"api"}
-MAY_IMPORT["__main__"] = {"cli.main"}
+MAY_IMPORT["__main__"] = {"cli.main", "bytecode"}
 
 DOORS = {
     "docopt": "cli.usage",

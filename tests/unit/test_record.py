@@ -96,3 +96,36 @@ def test_lock_whose_file_its_owner_removes(tmp_path: Path) -> None:
     assert counter.read_text() == "800" and not os.path.exists(path)
     assert not record.is_locked(path)
     record.await_release(path)
+
+
+def test_what_is_the_same_already_stays(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    record.write_text(str(path), "one\n", durable=False, mode=0o644)
+    first = path.stat()
+    record.write_text(str(path), "one\n", durable=False, mode=0o644)
+    assert path.stat().st_ino == first.st_ino and path.stat().st_ctime_ns == first.st_ctime_ns
+    record.write_text(str(path), "two\n", durable=False, mode=0o644)
+    assert path.read_text() == "two\n"
+    # what must be on the disk is written, whatever is there
+    inode = path.stat().st_ino
+    record.write_text(str(path), "two\n", durable=True, mode=0o644)
+    assert path.stat().st_ino != inode
+
+
+def test_what_somebody_has_changed_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+
+    def write() -> None:
+        record.write_text(str(path), "one\n", durable=False, mode=0o644)
+
+    write()
+    path.chmod(0o666)
+    write()
+    assert path.stat().st_mode & 0o7777 == 0o644
+    (tmp_path / "second").hardlink_to(path)
+    write()
+    assert path.stat().st_nlink == 1
+    path.unlink()
+    path.symlink_to(tmp_path / "second")
+    write()
+    assert not path.is_symlink() and path.read_text() == "one\n"

@@ -5,27 +5,56 @@ from __future__ import annotations
 import subprocess
 import sys
 
-# What each is known to cost, with all that it brings: see rdock/values.py, jsontext.py, linux/signals.py.
+import pytest
+
+# What each is known to cost, with all that it brings: see rdock/values.py, jsontext.py, scope.py, linux/signals.py,
+# linux/foreign.py.
 TOO_DEAR = {
-    "argparse", "asyncio", "dataclasses", "docopt", "email", "enum", "hashlib", "inspect", "json", "logging",
-    "pathlib", "platform", "psutil", "pyroute2", "queue", "random", "re", "shutil", "signal", "socket", "subprocess",
-    "tempfile", "threading", "typing", "urllib", "zstandard",
+    "argparse", "asyncio", "collections", "contextlib", "ctypes", "dataclasses", "docopt", "email", "enum", "functools",
+    "hashlib", "importlib", "inspect", "json", "logging", "operator", "pathlib", "platform", "psutil", "pyroute2",
+    "queue", "random", "re", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "types", "typing",
+    "urllib", "warnings", "zstandard",
+}  # fmt: skip
+# What takes the C library, and what goes into namespaces: exec asks the monitor, ps looks at files.
+ROOTS_AFFAIR = {
+    "_ctypes", "rdock.image.manifest", "rdock.linux.cgroup", "rdock.linux.idmap", "rdock.linux.libc",
+    "rdock.linux.mount", "rdock.linux.seccomp", "rdock.runtime", "rdock.runtime.rootless",
 }  # fmt: skip
 
 
-def test_run_and_exec_import_nothing_dear() -> None:
-    code = (
-        "import sys; sys.path.insert(0, '.')\n"
-        "from rdock.cli import main, container_run, container_reach\n"
-        "from rdock.runtime import engines\n"
-        "print(*sys.modules)"
-    )
+def imported(*modules: str) -> set[str]:
+    """Everything that is there after these were imported, in an interpreter started as scripts/rdock starts it."""
+    code = f"import sys; sys.path.insert(0, '.')\nimport {', '.join(modules)}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert not TOO_DEAR & set(done.stdout.split())
+    return set(done.stdout.split())
 
 
-def test_lists_import_nothing_dear() -> None:
-    """What a prompt or a watch calls again and again."""
-    code = "import sys; sys.path.insert(0, '.')\nfrom rdock.cli import main, container_list\nprint(*sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
-    assert not TOO_DEAR & set(done.stdout.split())
+@pytest.mark.parametrize(
+    "module", ["container_run", "container_create", "container_start", "container_manage", "container_reach"]
+)
+def test_commands_of_containers_import_nothing_dear(module: str) -> None:
+    found = imported("rdock.bytecode", "rdock.cli.main", f"rdock.cli.{module}", "rdock.runtime.engines")
+    assert not TOO_DEAR & found
+
+
+@pytest.mark.parametrize("module", ["container_reach", "container_list"])
+def test_exec_and_ps_do_without_what_is_for_root(module: str) -> None:
+    found = imported("rdock.cli.main", f"rdock.cli.{module}")
+    assert not (TOO_DEAR | ROOTS_AFFAIR) & found
+
+
+def test_a_look_for_what_killed_processes_left_needs_nothing_more() -> None:
+    """Whatever reads the store does this first."""
+    found = imported("rdock.cli.main", "rdock.container.removal", "rdock.storage.staging", "rdock.image.catalog")
+    assert not (TOO_DEAR | ROOTS_AFFAIR - {"rdock.image.manifest"}) & found
+
+
+def test_the_modules_of_a_monitor_are_there_before_it() -> None:
+    """It is forked from the command, and must not look for a module in a checkout that may be gone by then."""
+    found = imported("rdock.cli.container_start")
+    assert found >= {
+        "rdock.container.keeper", "rdock.container.monitor", "rdock.container.session", "rdock.container.spec",
+        "rdock.container.seccomp_default", "rdock.container.seccomp_profile", "rdock.container.process_limits",
+        "rdock.container.filters", "rdock.runtime.child", "rdock.runtime.parent", "rdock.runtime.join",
+        "rdock.linux.cgroup",
+    }  # fmt: skip
