@@ -7,6 +7,7 @@ import os
 from rdock.container import relay
 from rdock.container.containers import Container
 from rdock.container.relay import Attached, Detached, Interrupted
+from rdock.errors import SystemFailure
 from rdock.linux import signals, sockets
 
 
@@ -19,6 +20,12 @@ def stay(connection: sockets.socket, attached: Attached, container: Container) -
         return carry(connection, attached, container.bundle)
     except Detached:
         return 0
+    except SystemFailure:
+        # Nobody was there to tell of the end, which may be on record all the same.
+        state = container.state()
+        if state.finished and not state.error:
+            return state.exit_code
+        raise
 
 
 def carry(connection: sockets.socket, attached: Attached, directory: str = "") -> int:

@@ -42,7 +42,11 @@ def port(options: Options) -> int:
     state = container.state()
     ports = state.ports if state.is_running else {}
     if len(options.arguments) == 1:
-        lines = [f"{key} -> {text}" for key, entries in sorted(ports.items()) for text in endpoint.addresses(entries)]
+        lines = [
+            f"{key} -> {text}"
+            for key, entries in sorted(ports.items(), key=_by_number)
+            for text in endpoint.addresses(entries)
+        ]
     else:
         wanted = endpoint.parse_private_port(options.arguments[1])
         lines = endpoint.addresses(ports.get(wanted, []))
@@ -50,3 +54,8 @@ def port(options: Options) -> int:
             raise NotFound(f"no public port '{wanted}' published for {options.arguments[0]}")
     sys.stdout.write("".join(line + "\n" for line in lines))
     return 0
+
+
+def _by_number(port: tuple[str, object]) -> tuple[int, str]:
+    number, _, protocol = port[0].partition("/")
+    return int(number), protocol

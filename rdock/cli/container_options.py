@@ -51,7 +51,7 @@ _SHARED = """\
   -l, --label list               Set meta data on a container
       --label-file list          Read in a line delimited file of labels
       --log-driver string        Logging driver for the container: json-file, local or none
-      --log-opt list             Log driver options: max-size, max-file
+      --log-opt list             Log driver options: max-size, max-file, labels, env
       --name string              Assign a name to the container
       --network string           Connect a container to a network: slirp4netns, host or none
       --no-healthcheck           Disable any container-specified HEALTHCHECK

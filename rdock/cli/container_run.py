@@ -40,6 +40,11 @@ def run(options: Options) -> int:
         raise InvalidParameter("the input device is not a TTY")
     made = container_create.make(options, detach=detach, starts=True)
     config = made.container.config
+    is_shown = config.attach_stdout or config.attach_stderr
+    if not is_shown:
+        # Before the start, as Docker: who has the id can look at and remove what has failed to start.
+        sys.stdout.write(made.container.id + "\n")
+        sys.stdout.flush()
     try:
         connection, _ = lifecycle.start(
             made, tty.console_size() if terminal else None, attached=proxy and not detach
@@ -48,14 +53,8 @@ def run(options: Options) -> int:
         made.lock.release()
         raise
     if detach:
-        sys.stdout.write(made.container.id + "\n")
         return 0
     stdin = config.attach_stdin and config.open_stdin
     attached = Attached(stdin, config.attach_stdout, config.attach_stderr, terminal, keys, proxy)
-    if config.attach_stdout or config.attach_stderr:
-        return stay(connection, attached, made.container)
-    # As Docker: nothing else is to be shown, and whoever only feeds a container is not told how it ended.
-    sys.stdout.write(made.container.id + "\n")
-    sys.stdout.flush()
-    stay(connection, attached, made.container)
-    return 0
+    code = stay(connection, attached, made.container)
+    return code if is_shown else 0  # whoever only feeds a container is not told how it ended

@@ -150,6 +150,11 @@ class Container(Value):
         return os.path.join(self.directory, f"{self.id}-json.log")
 
     @property
+    def stop_mark(self) -> str:
+        """A file that is there when the container was stopped and its monitor could not be told."""
+        return os.path.join(self.directory, "stopped")
+
+    @property
     def bundle(self) -> str:
         return paths.container_runtime(self.id)
 
@@ -217,6 +222,14 @@ def load(container_id: str) -> Container:
         raise DataLoss(e.message, hint) from e
     except KeyError as e:
         raise DataLoss(f"cannot read {path}: {e.args[0]} is missing", hint) from e
+
+
+def as_it_is(container: Container) -> Container:
+    """The same as it is on record by now, if it is."""
+    try:
+        return load(container.id)
+    except (NoSuchContainer, DataLoss):
+        return container
 
 
 def ids() -> list[str]:

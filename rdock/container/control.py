@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import time
 
 from rdock.container import attach
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, SystemFailure
+from rdock.state import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,8 +60,11 @@ def announce_stop(container: Container, *, keep: bool = False) -> None:
             return
         except TimeoutError:
             return  # it hears it later
-        except OSError:
+        except OSError as e:
             if not container.state().is_attended:
+                return
+            if e.errno == errno.ENOENT:  # no socket, as after a logout that removed the run directory
+                record.write_text(container.stop_mark, "", durable=False)
                 return
             time.sleep(0.01)  # it was killed: the next one is to hear it
 

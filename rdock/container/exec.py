@@ -10,17 +10,13 @@ import os
 
 from rdock.container import attach
 from rdock.container.containers import Container, State
-from rdock.errors import Conflict, NotRunning
+from rdock.errors import Conflict, NotRunning, SystemFailure
 from rdock.linux import sockets
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-
-# A monitor that is killed has a successor, which may be killed.
-_TRIES = 5
 
 
 class Request(Value):
@@ -51,18 +47,18 @@ def start(container: Container, request: Request) -> sockets.socket:
 
     Raises NotRunning, Conflict, CannotExecute, CommandNotFound; MonitorAway, then `start_here` may do.
     """
-    for _ in range(_TRIES):
-        try:
-            connection = attach.request_from(container.bundle, {"do": "exec", **request._asdict()})
-        except OSError:
-            break
-        try:
-            attach.await_start(connection)
-            return connection
-        except (OSError, attach.MonitorGone):
-            check(container, container.state())  # it may have ended; else the next monitor is asked
-    check(container, container.state())
-    raise MonitorAway
+    try:
+        connection = attach.request_from(container.bundle, {"do": "exec", **request._asdict()})
+    except OSError:
+        check(container, container.state())
+        raise MonitorAway from None
+    try:
+        attach.await_start(connection)
+    except (OSError, attach.MonitorGone):
+        check(container, container.state())
+        # Not tried again: it may have been executed, and is not to be twice.
+        raise SystemFailure("the session was killed before it was started") from None
+    return connection
 
 
 def check(container: Container, state: State) -> None:

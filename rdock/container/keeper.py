@@ -7,7 +7,8 @@ goes on where the old one was: the container does not notice, and neither exit c
 the keeper is killed the monitor goes on alone; what is left when both are, the next command clears away.
 
                 monitor → keeper                                   keeper → monitor
-    r + fds     a run begins; JSON: what the descriptors are       c   exit code of process 1, which is its child
+    r + fds     a run begins; JSON: what the descriptors are       c   exit code of process 1, if the keeper is its
+    s           its program has been let run                           parent by now; 255 if nobody knows it
     d           one of its streams is closed, by name
     e           it is over
     g           so is everything: the container may be another's from now on
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 # A monitor that fails again and again has a bug, or no memory; nobody is helped by yet another one.
 _MOST_SUCCESSORS = 10
 _CALM_SECONDS = 60.0
+# A fork that fails is tried again, so often, after so many seconds.
+_FORKS = 50
+_FORK_PAUSE = 0.1
 
 
 def run(order: Order) -> NoReturn:
@@ -56,7 +60,10 @@ class _Keeper:
     def __init__(self, monitor: Monitor, order: Order) -> None:
         self.monitor, self.order = monitor, order
         self.ours, self.theirs = sockets.packet_pair()
+        self.wake, self.poke = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.heritage: Heritage | None = None
+        self.has_begun = False
+        """Whether the program of the present run has been let run."""
         self.codes: dict[int, tuple[float, int]] = {}
         """Of children that are not the monitor: when they were reaped (time.monotonic), and their exit codes."""
         self.is_over = False
@@ -64,22 +71,30 @@ class _Keeper:
         self.worker = 0
 
     def run(self) -> None:
+        signals.signal(signals.SIGCHLD, lambda *_: None)
+        signals.set_wakeup_fd(self.poke, warn_on_full_buffer=False)
         self._fork(succeeds=False)
         self.order.connection.close()
         while True:
             self._sleep()
             self._listen()
+            if self.is_over:
+                return  # the monitor has only clients to serve that are slow
             status = self._reap()
             if status is not None and not self._see_to(status):
                 return
 
     def _fork(self, *, succeeds: bool) -> None:
-        self.worker = os.fork()
+        self.worker = self._try_to_fork()
         if self.worker:
             return
         status = 1
         try:
+            signals.set_wakeup_fd(-1)
+            signals.signal(signals.SIGCHLD, signals.SIG_DFL)
             process.set_name("rdock-monitor")
+            for fd in (self.wake, self.poke):
+                os.close(fd)
             self.ours.close()
             if succeeds:
                 self.monitor.resume(self.theirs, self.heritage)
@@ -94,21 +109,28 @@ class _Keeper:
         finally:
             os._exit(status)
 
+    def _try_to_fork(self) -> int:
+        """Processes may be short for a while, also for what the container itself has made."""
+        for _ in range(_FORKS):
+            try:
+                return os.fork()
+            except OSError:
+                time.sleep(_FORK_PAUSE)
+        return os.fork()
+
     def _sleep(self) -> None:
-        """Until the monitor says something or ends, or process 1 ends, if that is a child of ours."""
+        """Until the monitor says something, or a child ends: the monitor, or what the death of another has left us.
+
+        Zombies of the container's would keep its pid namespace, and with that its process 1.
+        """
         poll = select.poll()
         poll.register(self.ours.fileno(), select.POLLIN)
-        pidfds = [os.pidfd_open(self.worker)]
-        if self.deaths and self.heritage and self._code() is None:
-            try:
-                pidfds.append(os.pidfd_open(self.heritage.pid))
-            except OSError:
-                pass  # it was reaped by the monitor that is dead
-        for fd in pidfds:
-            poll.register(fd, select.POLLIN)
+        poll.register(self.wake, select.POLLIN)
         poll.poll()
-        for fd in pidfds:
-            os.close(fd)
+        try:
+            os.read(self.wake, 512)
+        except BlockingIOError:
+            pass
 
     def _listen(self) -> None:
         self.ours.setblocking(False)
@@ -120,6 +142,8 @@ class _Keeper:
                 elif packet[:1] in (b"e", b"g"):
                     self._forget()
                     self.is_over = self.is_over or packet[:1] == b"g"
+                elif packet[:1] == b"s":
+                    self.has_begun = True
                 elif packet[:1] == b"r":
                     self._forget()
                     self.heritage = Heritage.from_json(jsontext.parse(packet[1:]), fds)
@@ -132,7 +156,7 @@ class _Keeper:
         if self.heritage is not None:
             for fd in self.heritage.fds:
                 os.close(fd)
-        self.heritage = None
+        self.heritage, self.has_begun = None, False
 
     def _reap(self) -> int | None:
         """The monitor's status if it has ended, as waitpid(2) has it."""
@@ -177,7 +201,8 @@ class _Keeper:
         self.deaths = [then for then in self.deaths if now - then < _CALM_SECONDS] + [now]
         container = self.monitor.container
         state = container.recorded_state()
-        can_go_on = self.heritage is not None or state.restarting or state.finished
+        # A process 1 that was never told to go on ends by itself.
+        can_go_on = (self.heritage is not None and self.has_begun) or state.restarting or state.finished
         if not can_go_on or len(self.deaths) > _MOST_SUCCESSORS:
             self._give_up()
             return False
@@ -187,17 +212,22 @@ class _Keeper:
         self.theirs.close()
         self.ours, self.theirs = sockets.packet_pair()
         self._fork(succeeds=True)
+        if self._code() is None and self.heritage is not None and not _is_child(self.heritage.pid):
+            self.ours.send(b"c255")  # the dead one has reaped it, and not told
         self._tell_code()
         return True
 
     def _give_up(self) -> None:
         """Bring a container to its end that has no monitor, as one that was killed before the program ran."""
-        if self.heritage is not None:
-            try:
-                os.kill(self.heritage.pid, signals.SIGKILL)
-            except ProcessLookupError:
-                pass
         container = self.monitor.container
         removal.finish(container.id)
         removal.remove_bundle(container.id)
         self.order.lock.remove()
+
+
+def _is_child(pid: int) -> bool:
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True

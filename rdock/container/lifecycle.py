@@ -18,8 +18,8 @@ from rdock.image import images
 from rdock.image.images import Image
 from rdock.linux import process, signals, sockets
 from rdock.runtime import rootless
-from rdock.state import timestamp
-from rdock.state.record import Lock, await_release
+from rdock.state import record, timestamp
+from rdock.state.record import Lock, is_locked
 from rdock.storage import driver, staging
 from rdock.values import Value
 
@@ -142,6 +142,7 @@ def start(
     container = made.container
     try:
         os.makedirs(container.bundle, mode=0o700, exist_ok=True)
+        record.remove(container.stop_mark)
         directories = [] if container.rootfs else images.root_directories(images.lookup(container.image))
         _make_sources(container)
     except BaseException as e:
@@ -236,17 +237,29 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
 
     Returns when the monitor has recorded the end. `keep`: see control.announce_stop.
     """
-    state = container.state()
-    if not state.is_running:
+    if not container.state().is_running:
         return False
-    control.announce_stop(container, keep=keep)
-    pidfd = state.process.open()
-    if pidfd is None:
-        await_monitor(container)  # it has just ended, or is between two runs
-        return True
     if seconds is None:
         seconds = STOP_SECONDS if container.config.stop_timeout is None else container.config.stop_timeout
     number = number or stop_signal(container.config.stop_signal)
+    while True:
+        # Again each time: the restart policy may just be starting it, or its monitor be another by now.
+        control.announce_stop(container, keep=keep)
+        state = container.state()
+        if not state.is_running:
+            break
+        if not _end_process(container, state, seconds, number):
+            _await_step(state)  # it has just ended, or is between two runs
+    await_monitor(container)
+    events.note(containers.as_it_is(container), "stop")
+    return True
+
+
+def _end_process(container: Container, state: State, seconds: int, number: int) -> bool:
+    """Send process 1 a signal, and SIGKILL after the grace. False if there is none."""
+    pidfd = state.process.open()
+    if pidfd is None:
+        return False
     try:
         signals.pidfd_send_signal(pidfd, number)
         events.note(container, "kill", signal=str(number))
@@ -259,8 +272,6 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
         pass
     finally:
         os.close(pidfd)
-    await_monitor(container)
-    events.note(container, "stop")
     return True
 
 
@@ -276,9 +287,15 @@ def restart(container: Container, seconds: int | None = None, number: int | None
 def await_monitor(container: Container) -> None:
     """Wait until the monitor of a run has recorded the end and cleaned up.
 
-    It then gives its lock back, and may live on: a client that reads slowly is still to get the rest.
+    It then gives its lock back, and may live on: a client that reads slowly is still to get the rest. Who has
+    started the container again meanwhile has the lock, and is not waited for.
     """
-    await_release(containers.run_lock(container.id).path)
+    path = containers.run_lock(container.id).path
+    while is_locked(path):
+        state = container.state()
+        if state.is_running:
+            return
+        _await_step(state)
 
 
 def wait(container: Container) -> int:
@@ -299,6 +316,8 @@ def wait(container: Container) -> int:
         if not os.path.isdir(container.directory):
             raise NoSuchContainer(container.id)
         state = container.state()
+    if not os.path.isdir(container.directory):
+        raise NoSuchContainer(container.id)
     return state.exit_code
 
 

@@ -12,13 +12,14 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, containers, events, exec, freezer, logs, removal, run, session, spec, stdio
+from rdock.container import background, containers, events, exec, freezer, logs, removal, session, spec, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.run import Heritage, Run
 from rdock.errors import Conflict, DataLoss, InvalidParameter, RdockError, SystemFailure, system_failure
 from rdock.linux import mount as m
 from rdock.linux import namespaces, process, sockets
+from rdock.linux.children import Children
 from rdock.runtime.channel import Failed
 from rdock.state import timestamp
 from rdock.state.record import Lock
@@ -78,17 +79,23 @@ class Monitor:
         try:
             self.server.listener = sockets.listen(self.container.bundle, "attach.sock")
             self.server.listener.setblocking(False)
-            self.server.log = self.log = self._open_log()
             self._mount_root()
         except (RdockError, OSError) as e:
             self._fail(e)
             return False
         return True
 
-    def _open_log(self) -> LogWriter:
+    def _settle_in(self, keeper: sockets.socket) -> None:
+        """What each monitor has for itself. Raises OSError, RdockError."""
+        self.keeper = keeper
+        self.children = Children()
+        self.server.watch(self.children.wake, lambda: self.children.reap_all_but(self.run.pid))
         config = self.container.config
         how = self.container.host_config.log_config
-        return LogWriter(self.container.log_path, how, logs.attributes(how, config.labels, config.env))
+        # Not the keeper's, to be inherited: it may have been rotated away by then.
+        self.server.log = self.log = LogWriter(
+            self.container.log_path, how, logs.attributes(how, config.labels, config.env)
+        )
 
     def _mount_root(self) -> None:
         container = self.container
@@ -109,8 +116,8 @@ class Monitor:
 
     def work(self, keeper: sockets.socket) -> None:
         """Start the container and see to it until its end."""
-        self.keeper = keeper
         try:
+            self._settle_in(keeper)
             self._start(self.order.console_size)
         except _FAILURES as e:
             self._fail(e)
@@ -121,17 +128,21 @@ class Monitor:
 
     def resume(self, keeper: sockets.socket, heritage: Heritage | None) -> None:
         """Go on where a monitor that was killed has left."""
-        self.keeper = keeper
+        self._settle_in(keeper)
         self.state = self.container.recorded_state()
         self.stops = self.state.stopped_by_user
         self.run.inherit(heritage, self.state.cgroup, self.state.ports)
-        if self.state.finished:
-            self._take_away(self.state.exit_code)
-            return
-        self._note(self.state)
-        if heritage is None:
+        if self.state.finished or self.state.restarting:
+            # The end is on record, and who died may have been about to let go of the rest.
+            self._release_run()
+            if self.state.finished:
+                self._take_away(self.state.exit_code)
+                return
+            self._note(self.state)
+            self._clear_run()
             self._attend(-1)
             return
+        self._note(self.state)
         self.run.serve(self.server)
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
@@ -148,14 +159,15 @@ class Monitor:
         pid = self.run.pid
         begun = self.state._replace(
             pid=pid, pid_start=process.start_time(pid), ports=self.run.bindings, subnet=self.run.network_base,
-            started_at=timestamp.now(), restarting=False,
+            started_at=timestamp.now(), restarting=False, paused=False,
         )  # fmt: skip
         self._record(begun)
         heritage = self.run.heritage()
         self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), heritage.fds)
         self.run.start()
+        self._tell_keeper(b"s")
         self.run.serve(self.server)
-        events.note(self.container, "start")
+        self._tell("start")
 
     def _tell_keeper(self, packet: bytes, fds: list[int] | tuple[()] = ()) -> None:
         if self.keeper is None:
@@ -198,7 +210,7 @@ class Monitor:
             pid=0, pid_start=0, ports={}, paused=False, finished_at=now, exit_code=code
         )  # fmt: skip
         seconds = (timestamp.to_ns(now) - timestamp.to_ns(self.state.started_at)) // 1_000_000_000
-        events.note(self.container, "die", exitCode=str(code), execDuration=str(seconds))
+        self._tell("die", exitCode=str(code), execDuration=str(seconds))
         return code
 
     def _exit_code(self) -> int:
@@ -218,7 +230,7 @@ class Monitor:
 
     def _shall_restart(self, code: int) -> bool:
         """What the restart policy says, as it is now: it can be changed while the container runs."""
-        if self.stops or self.container.host_config.auto_remove:
+        if self.stops or self.container.host_config.auto_remove or os.path.exists(self.container.stop_mark):
             return False
         try:
             policy = containers.load(self.container.id).host_config.restart_policy
@@ -240,9 +252,12 @@ class Monitor:
             self._release_run()
             self.server.close_streams()
             self.server.dismiss_attached(b"x", {"code": code})
-            self.run.disconnect(wait=True)
-            self.run.end_group()
+            self._clear_run()
         return not self.server.rest(seconds)
+
+    def _clear_run(self) -> None:
+        self.run.disconnect(wait=True)
+        self.run.end_group()
 
     def _release_run(self) -> None:
         """Let go of process 1, after its end is on record."""
@@ -269,26 +284,32 @@ class Monitor:
 
     def _exec(self, connection: sockets.socket, request: exec.Request) -> None:
         exec.check(self.container, self.state)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as e:
+            raise system_failure("cannot start the session", e) from e
         if pid == 0:
             session.run(self.container, self.state, request, connection)
-        self.server.watch(os.pidfd_open(pid), lambda: run.reap(pid))
 
     def _pause(self) -> None:
         if self.state.paused:
             raise Conflict(f"container {self.container.id} is already paused")
-        if not self.state.can_pause:
+        if not self.run.pid or not self.state.can_pause:
             raise Conflict(f"container {self.container.id} is not running")
-        freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
-        self._note(self.state._replace(paused=True))
-        events.note(self.container, "pause")
+        self._note(self.state._replace(paused=True))  # first: what is frozen, and is not known to be, nobody thaws
+        try:
+            freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
+        except SystemFailure:
+            self._note(self.state._replace(paused=False))
+            raise
+        self._tell("pause")
 
     def _unpause(self) -> None:
         if not self.state.paused:
             raise Conflict(f"container {self.container.id} is not paused")
         freezer.thaw(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
         self._note(self.state._replace(paused=False))
-        events.note(self.container, "unpause")
+        self._tell("unpause")
 
     def _note_stop(self, *, keep: bool) -> None:
         self.stops = True
@@ -329,6 +350,7 @@ class Monitor:
         staging.delete(withdrawn)
         self._tell_keeper(b"g")
         self.order.lock.remove()  # a slow reader keeps nothing but this process
+        self.server.stop_listening()
         self.run.disconnect(wait=True)
         self.server.finish()
 
@@ -361,6 +383,10 @@ class Monitor:
         if isinstance(error, OSError):
             return system_failure("cannot start the container", error)
         return SystemFailure(f"cannot start the container: {error}")
+
+    def _tell(self, action: str, **attributes: str) -> None:
+        """Put what has happened into the journal, under the name that the container has by now."""
+        events.note(containers.as_it_is(self.container), action, **attributes)
 
     def _record(self, state: State) -> None:
         """Record a state before something is done. Raises SystemFailure."""

@@ -8,9 +8,10 @@ from rdock.linux import namespaces
 
 
 def inside(first: int, *, alone: bool) -> list[tuple[int, str]]:
-    """The processes in the pid namespace of `first`, and all that descend from them, with their states.
+    """The processes in the namespace of `first`, and all that descend from them, with their states.
 
-    Not only its descendants: those of exec have a parent outside.
+    Not only its descendants: those of exec have a parent outside. The pid namespace if the container is `alone`
+    in it, else the mount namespace, which it always has for itself.
     """
     parents: dict[int, int] = {}
     states: dict[int, str] = {}
@@ -22,23 +23,20 @@ def inside(first: int, *, alone: bool) -> list[tuple[int, str]]:
             except OSError:
                 continue
             parents[int(name)], states[int(name)] = int(fields[1]), fields[0].decode()
-    inside = {first} | (_in_namespace(first, parents) if alone else set())
+    inside = {first} | _in_namespace(first, "pid" if alone else "mount", parents)
     # Parents mostly have lower numbers; where they do not, once more.
     while more := {pid for pid, parent in parents.items() if parent in inside and pid not in inside}:
         inside |= more
     return [(pid, states[pid]) for pid in sorted(inside) if pid in states]
 
 
-def _in_namespace(first: int, candidates: dict[int, int]) -> set[int]:
-    try:
-        wanted = os.readlink(namespaces.file_of("pid", first))
-    except OSError:
-        return set()
-    return {pid for pid in candidates if _namespace(pid) == wanted}
+def _in_namespace(first: int, kind: str, candidates: dict[int, int]) -> set[int]:
+    wanted = _namespace(first, kind)
+    return {pid for pid in candidates if wanted and _namespace(pid, kind) == wanted}
 
 
-def _namespace(pid: int) -> str:
+def _namespace(pid: int, kind: str) -> str:
     try:
-        return os.readlink(namespaces.file_of("pid", pid))
+        return os.readlink(namespaces.file_of(kind, pid))
     except OSError:
         return ""

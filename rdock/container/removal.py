@@ -11,7 +11,7 @@ import os
 
 from rdock import paths
 from rdock.container import changing, containers, events
-from rdock.container.containers import Container
+from rdock.container.containers import Container, State
 from rdock.errors import NoSuchContainer, RdockError
 from rdock.linux import process, signals
 from rdock.linux.tree import remove_path
@@ -92,7 +92,7 @@ def sweep() -> None:
     for container_id in abandoned():
         finish_abandoned(container_id)
     for container_id in bundles_left():
-        remove_bundle(container_id)
+        finish_abandoned(container_id)  # under the lock: somebody may just begin
     _sweep_removed()
     changing.finish_rename()
     staging.sweep(_finish_journal)
@@ -150,12 +150,7 @@ def finish(container_id: str) -> None:
     _undo_runtime(container)
     state = container.state()
     if not state.finished:
-        pidfd = state.process.open()
-        if pidfd is not None:
-            # It was to die with its monitor, unless a setuid program has undone that.
-            signals.pidfd_send_signal(pidfd, signals.SIGKILL)
-            process.wait_exit(pidfd, 10)
-            os.close(pidfd)
+        _kill_process(container, state)
         if state.cgroup:
             cgroup.Cgroup(state.cgroup).end()
         if state.monitor_pid:
@@ -169,3 +164,25 @@ def finish(container_id: str) -> None:
     record.sweep(container.directory)
     if container.host_config.auto_remove:
         remove_files(container)
+
+
+def _kill_process(container: Container, state: State) -> None:
+    """End a process 1 that nobody attends to any more, and what it would leave behind."""
+    from rdock.linux import namespaces
+    from rdock.runtime import remains
+
+    pidfd = state.process.open()
+    if pidfd is None:
+        return
+    own: dict[str, int] = {}
+    try:
+        if not container.host_config.has_own_pids:
+            own = namespaces.open_all(state.pid, ("mount",))
+        signals.pidfd_send_signal(pidfd, signals.SIGKILL)
+        process.wait_exit(pidfd, 10)
+        remains.end(own)
+    except OSError:
+        pass  # it has just ended
+    finally:
+        for fd in (pidfd, *own.values()):
+            os.close(fd)

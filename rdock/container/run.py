@@ -33,10 +33,12 @@ class Heritage(Value):
 
     pid: int
     since: float
-    """time.monotonic() when it was made."""
+    """time.monotonic() before it was made."""
     terminal: bool
     streams: list[str]
     """What the first of `fds` are: stdin, stdout, stderr; one of a terminal is all three."""
+    remains: list[str]
+    """What the next of them are: namespaces by which to find other processes than process 1 (runtime/remains.py)."""
     uplink_pid: int
     """0: none. The last two of `fds` are its `alive` and `log`."""
     fds: list[int]
@@ -71,6 +73,7 @@ class Run:
         self.bindings: endpoint.Bindings = {}
         """The published ports in force."""
         self.pid = 0
+        self._since = time.monotonic()
         self._created: Created | None = None
         self._streams = (-1, -1, -1)
         self._terminal = -1
@@ -168,11 +171,13 @@ class Run:
         names = ("stdin", "stdout", "stderr")
         streams = {name: fd for name, fd in zip(names, self._streams, strict=True) if fd >= 0}
         fds = [self._terminal] if self._terminal >= 0 else list(streams.values())
+        fds += self.engine.remains.values()
         if self._uplink is not None:
             fds += [self._uplink.alive, self._uplink.log]
         return Heritage(
-            self.pid, time.monotonic(), self._terminal >= 0, list(streams), self._uplink.pid if self._uplink else 0, fds
-        )
+            pid=self.pid, since=self._since, terminal=self._terminal >= 0, streams=list(streams),
+            remains=list(self.engine.remains), uplink_pid=self._uplink.pid if self._uplink else 0, fds=fds,
+        )  # fmt: skip
 
     def inherit(self, heritage: Heritage | None, group: str, bindings: endpoint.Bindings) -> None:
         """Go on with the run of another monitor."""
@@ -181,10 +186,8 @@ class Run:
         if heritage is None:
             return
         self.pid = heritage.pid
-        host = self.container.host_config
-        if not host.has_own_pids:
-            joins = any(mode.startswith(sharing.CONTAINER) for mode in (host.pid_mode, host.ipc_mode))
-            self.engine.adopt(self.pid, ("mount",) if joins else ("mount", "user"))
+        first = 1 if heritage.terminal else len(heritage.streams)
+        self.engine.remains |= dict(zip(heritage.remains, heritage.fds[first:], strict=False))
         if heritage.uplink_pid:
             alive, log = heritage.fds[-2:]
             self._uplink = Uplink(heritage.uplink_pid, alive, -1, self.container.bundle, log)

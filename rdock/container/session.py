@@ -11,7 +11,7 @@ import errno
 import os
 
 from rdock import launch
-from rdock.container import background, capability_sets, events, filters, spec, stdio, users
+from rdock.container import background, capability_sets, containers, events, filters, spec, stdio, users
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.container.exec import Request
@@ -94,6 +94,7 @@ class _Session:
         server.add_client(connection)
         server.broadcast(b"s")
         command = printable(" ".join(request.args))
+        self.container = containers.as_it_is(self.container)
         events.note(self.container, f"exec_create: {command}")
         events.note(self.container, f"exec_start: {command}")
         server.run(os.pidfd_open(self.child))

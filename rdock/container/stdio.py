@@ -94,7 +94,7 @@ class Server:
             self._first, self._had_first = client, True
 
     def watch(self, fd: int, action: Callable[[], None]) -> None:
-        """Do something, once, when a descriptor becomes readable, which is closed then."""
+        """Do something whenever a descriptor is readable."""
         self._watched[fd] = action
 
     def interrupt(self) -> None:
@@ -161,8 +161,7 @@ class Server:
             elif fd in self._clients:
                 self._serve(fd, event)
             elif fd in self._watched:
-                self._watched.pop(fd)()
-                os.close(fd)
+                self._watched[fd]()
         return any(fd == ended for fd, _ in events)
 
     def announce(self, kind: bytes, message: dict[str, Any]) -> None:
@@ -179,6 +178,12 @@ class Server:
                 client.is_attached, client.is_leaving = False, True
                 self._send(fd, packet)
                 self._flush(fd)
+
+    def stop_listening(self) -> None:
+        """Whoever comes from now on is refused."""
+        if self.listener:
+            self.listener.close()
+            self.listener = None
 
     def finish(self) -> None:
         """Wait until everybody has taken what waits for them, however slow, or is gone."""
@@ -315,7 +320,7 @@ class Server:
             return
         try:
             self._obey(fd, packet[:1], packet[1:])
-        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
             self._drop(fd)  # it does not speak this language, and the container shall not suffer for that
 
     def _obey(self, fd: int, kind: bytes, payload: bytes) -> None:
@@ -356,8 +361,11 @@ class Server:
         text, client.request = client.request, b""
         if self._on_request is None:
             raise ValueError("no requests are taken here")
+        request = jsontext.parse(text)
+        if not isinstance(request, dict):
+            raise ValueError("a request is an object")
         try:
-            answer = self._on_request(client.connection, jsontext.parse(text))
+            answer = self._on_request(client.connection, request)
         except RdockError as e:
             self._send(fd, b"f" + jsontext.render(failure.describe(e)).encode())
             return

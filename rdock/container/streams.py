@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 STREAMS = ("stdin", "stdout", "stderr")
 # Docker's other log drivers: services of other machines and of the host.
 _FOREIGN_LOGS = ("awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog")
-_LOG_OPTIONS = ("max-size", "max-file", "compress")
+_LOG_OPTIONS = ("max-size", "max-file", "compress", "labels", "env")
 # What ctrl- goes with, in the order of the codes from 0 on.
 _CONTROLLED = "@abcdefghijklmnopqrstuvwxyz[\\]^_"
 

@@ -1,9 +1,10 @@
 """The way out of a network namespace: slirp4netns, a TCP/IP stack in user space, and its published ports.
 
 One slirp4netns serves one container's namespace. It lives as long as the write end of a pipe is open,
-which the container's monitor holds: however the monitor ends, slirp4netns ends too. The host's
-loopback addresses are closed to the container; names are answered by an address of its own, which asks
-the resolvers of the host. slirp4netns(1) describes addresses, options and the socket's JSON.
+which the container's monitor holds, and a copy of it its keeper: when both have ended, however, so does
+slirp4netns. The host's loopback addresses are closed to the container; names are answered by an address
+of its own, which asks the resolvers of the host. slirp4netns(1) describes addresses, options and the
+socket's JSON.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from rdock.linux import namespaces
 from rdock.runtime import parent, remains
 from rdock.runtime.parent import Created, Meanwhile
 
@@ -26,7 +25,8 @@ class Builtin:
     """rdock's own: the OCI operations (runtime spec 1.2, runtime.md) as the monitor uses them."""
 
     def __init__(self) -> None:
-        self._remains: dict[str, int] = {}
+        self.remains: dict[str, int] = {}
+        """Descriptors of the namespaces by which to find what process 1 may leave behind; see remains.py."""
 
     def create(
         self,
@@ -40,30 +40,20 @@ class Builtin:
         meanwhile: Meanwhile,
     ) -> Created:
         return parent.create(
-            spec, stdio, program=program, join_cgroup=join_cgroup, meanwhile=meanwhile, remains=self._remains
+            spec, stdio, program=program, join_cgroup=join_cgroup, meanwhile=meanwhile, remains=self.remains
         )
 
     def start(self, created: Created) -> None:
         parent.start(created)
 
-    def adopt(self, pid: int, kinds: tuple[str, ...]) -> None:
-        """Go on with a container that was started elsewhere, whose process 1 is `pid`.
-
-        `kinds` are the namespaces by which its other processes can be found; none if it has its own pid namespace.
-        """
-        try:
-            self._remains |= namespaces.open_all(pid, kinds)
-        except OSError:
-            pass  # it has just ended
-
     def delete(self, container_id: str, bundle: str) -> None:
         """Nothing of it outlives its process, unless it has no pid namespace of its own."""
-        if not self._remains:
+        if not self.remains:
             return
-        remains.end(self._remains)
-        for fd in self._remains.values():
+        remains.end(self.remains)
+        for fd in self.remains.values():
             os.close(fd)
-        self._remains.clear()
+        self.remains.clear()
 
 
 Engine: TypeAlias = "Builtin | External"

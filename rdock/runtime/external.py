@@ -1,6 +1,6 @@
 """An external OCI runtime (crun, runc) in the place of rdock's own: the same bundle, the same monitor.
 
-The runtime's command line is the one that runc has and others follow (create, start, delete, exec).
+The runtime's command line is the one that runc has and others follow (create, start, delete).
 Its `create` makes the container's process 1 and ends; as a subreaper the monitor becomes its parent.
 """
 
@@ -31,6 +31,8 @@ class External:
         self._id = self._command = ""
         self._root: list[str] = []
         self._options: list[str] | None = None
+        self.remains: dict[str, int] = {}
+        """Nothing: the runtime itself remembers what it has to."""
 
     def create(
         self,
@@ -95,9 +97,6 @@ class External:
     def start(self, created: Created) -> None:
         created.channel.close()
         self._call("", ["start", self._id], None)
-
-    def adopt(self, pid: int, kinds: tuple[str, ...]) -> None:
-        """Go on with a container that was started elsewhere: the runtime itself remembers what it has to."""
 
     def delete(self, container_id: str, bundle: str) -> None:
         launch.run([self._program, *_state(bundle), "delete", "--force", container_id])

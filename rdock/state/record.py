@@ -248,18 +248,6 @@ def is_locked(path: str) -> bool:
     return False
 
 
-def await_release(path: str) -> None:
-    """Sleep until nobody owns the lock at `path` alone any more; at once if it does not exist. Raises OSError."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH)
-    finally:
-        os.close(fd)
-
-
 def _same_file(fd: int, path: str) -> bool:
     try:
         there = os.stat(path, follow_symlinks=False)

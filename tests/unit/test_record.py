@@ -95,7 +95,6 @@ def test_lock_whose_file_its_owner_removes(tmp_path: Path) -> None:
     assert all_ended_well([in_child(work) for _ in range(4)])
     assert counter.read_text() == "800" and not os.path.exists(path)
     assert not record.is_locked(path)
-    record.await_release(path)
 
 
 def test_what_is_the_same_already_stays(tmp_path: Path) -> None:
