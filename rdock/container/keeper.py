@@ -21,6 +21,7 @@ import time
 
 from rdock import jsontext, launch
 from rdock.container import background, removal
+from rdock.container.held_signals import Caught
 from rdock.container.monitor import Monitor, Order
 from rdock.container.run import Heritage
 from rdock.errors import SystemFailure
@@ -62,6 +63,9 @@ class _Keeper:
         self.is_over = False
         self.deaths: list[float] = []
         self.worker = 0
+        # The orphans of an exec session that was killed have to be reaped, or process 1 could not end before them
+        # (pid_namespaces(7)).
+        self.children = Caught((signals.SIGCHLD,))
 
     def run(self) -> None:
         self._fork(succeeds=False)
@@ -80,6 +84,7 @@ class _Keeper:
         status = 1
         try:
             process.set_name("rdock-monitor")
+            self.children.close()
             self.ours.close()
             if succeeds:
                 self.monitor.resume(self.theirs, self.heritage)
@@ -95,20 +100,12 @@ class _Keeper:
             os._exit(status)
 
     def _sleep(self) -> None:
-        """Until the monitor says something or ends, or process 1 ends, if that is a child of ours."""
+        """Until the monitor says something, or a child ends: it, process 1 if it has become ours, an orphan."""
         poll = select.poll()
-        poll.register(self.ours.fileno(), select.POLLIN)
-        pidfds = [os.pidfd_open(self.worker)]
-        if self.deaths and self.heritage and self._code() is None:
-            try:
-                pidfds.append(os.pidfd_open(self.heritage.pid))
-            except OSError:
-                pass  # it was reaped by the monitor that is dead
-        for fd in pidfds:
+        for fd in (self.ours.fileno(), self.children.wake):
             poll.register(fd, select.POLLIN)
         poll.poll()
-        for fd in pidfds:
-            os.close(fd)
+        self.children.take()
 
     def _listen(self) -> None:
         self.ours.setblocking(False)

@@ -81,9 +81,9 @@ def die_with_parent(signum: int = signals.SIGKILL) -> None:
     prctl(PR_SET_PDEATHSIG, signum)
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends (a subreaper)."""
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+def adopt_orphans(*, adopt: bool = True) -> None:
+    """Become the parent of descendants whose own parent ends (a subreaper), or leave that to others again."""
+    prctl(PR_SET_CHILD_SUBREAPER, int(adopt))
 
 
 def leave_session_keyring() -> None:

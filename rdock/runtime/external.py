@@ -53,6 +53,7 @@ class External:
             arguments += ["--console-socket", console.path]
         # In the container's group from the start, so that its cgroup namespace begins there.
         self._call(log, [*arguments, container_id], stdio, join_cgroup)
+        process.adopt_orphans(adopt=False)  # it is ours by now; others are for who reaps them
         pid = 0
         try:
             pid = self._read_pid(pid_file)
