@@ -25,7 +25,8 @@ from rdock.container import background, removal
 from rdock.container.monitor import Monitor, Order
 from rdock.container.run import Heritage
 from rdock.errors import SystemFailure
-from rdock.linux import prctl, process, signals, sockets
+from rdock.linux import prctl, process, sockets
+from rdock.linux.children import Children
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _Keeper:
     def __init__(self, monitor: Monitor, order: Order) -> None:
         self.monitor, self.order = monitor, order
         self.ours, self.theirs = sockets.packet_pair()
-        self.wake, self.poke = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.children = Children()
         self.heritage: Heritage | None = None
         self.has_begun = False
         """Whether the program of the present run has been let run."""
@@ -71,8 +72,6 @@ class _Keeper:
         self.worker = 0
 
     def run(self) -> None:
-        signals.signal(signals.SIGCHLD, lambda *_: None)
-        signals.set_wakeup_fd(self.poke, warn_on_full_buffer=False)
         self._fork(succeeds=False)
         self.order.connection.close()
         while True:
@@ -90,11 +89,8 @@ class _Keeper:
             return
         status = 1
         try:
-            signals.set_wakeup_fd(-1)
-            signals.signal(signals.SIGCHLD, signals.SIG_DFL)
+            self.children.close()
             process.set_name("rdock-monitor")
-            for fd in (self.wake, self.poke):
-                os.close(fd)
             self.ours.close()
             if succeeds:
                 self.monitor.resume(self.theirs, self.heritage)
@@ -125,12 +121,9 @@ class _Keeper:
         """
         poll = select.poll()
         poll.register(self.ours.fileno(), select.POLLIN)
-        poll.register(self.wake, select.POLLIN)
+        poll.register(self.children.wake, select.POLLIN)
         poll.poll()
-        try:
-            os.read(self.wake, 512)
-        except BlockingIOError:
-            pass
+        self.children.take()
 
     def _listen(self) -> None:
         self.ours.setblocking(False)

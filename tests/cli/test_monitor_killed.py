@@ -85,12 +85,15 @@ def nothing_left(rdock: Rdock, container: str) -> None:
     assert rdock.home.mounts() == []
 
 
-def is_of_a_container(line: str) -> bool:
+def comm_of(line: str) -> str:
     try:
-        comm = Path(f"/proc/{line.split()[0]}/comm").read_text().strip()
+        return Path(f"/proc/{line.split()[0]}/comm").read_text().strip()
     except OSError:
-        return False
-    return comm != "rdock-holder"
+        return ""
+
+
+def is_of_a_container(line: str) -> bool:
+    return comm_of(line) not in ("", "rdock-holder")
 
 
 # -- the monitor -----------------------------------------------------------------------------------
@@ -267,6 +270,19 @@ def test_under_exec(rdock: Rdock) -> None:
     assert session.wait(20) == 9
     rdock.ok("stop", container)
     assert status(rdock, container) == "exited 5"
+    nothing_left(rdock, container)
+
+
+def test_exec_session_killed(rdock: Rdock, runtime: str) -> None:
+    """Its program becomes an orphan, which somebody has to reap: process 1 cannot end before that."""
+    container = started(rdock)
+    session = rdock.start("exec", container, "sh", "-c", "echo in; exec sleep 0.7", stdin=subprocess.DEVNULL, bufsize=0)
+    assert session.stdout and session.stdout.readline() == b"in\n"
+    (pid,) = (int(line.split()[0]) for line in rdock.home.processes() if comm_of(line) == "rdock-exec")
+    os.kill(pid, signal.SIGKILL)
+    assert session.wait(20) == 1
+    time.sleep(1)
+    assert rdock("rm", "-f", container, timeout=10).code == 0
     nothing_left(rdock, container)
 
 
