@@ -126,11 +126,12 @@ def each(
     missing_is_fine: bool = False,
     if_damaged: Callable[[str], str | None] | None = None,
     failure: str = "",
+    failed: list[str] | None = None,
 ) -> int:
     """Do something to each container named: prints its answer or its name; 1 if one of them failed.
 
     `if_damaged` is what to do, by id, with one whose record cannot be read; `failure` is what Docker says, and the
-    container's name, before what was wrong.
+    container's name, before what was wrong; into `failed` go the names.
     """
     code = 0
     for reference in references(options):
@@ -145,9 +146,11 @@ def each(
             sys.stdout.write((reference if answer is None else answer) + "\n")
             sys.stdout.flush()
         except RdockError as e:
-            failed = complain(RdockError(f"{failure}{reference}: {e.message}", e.hint) if failure else e, 1)
+            complain(RdockError(f"{failure}{reference}: {e.message}", e.hint) if failure else e, 1)
+            if failed is not None:
+                failed.append(reference)
             if not (missing_is_fine and isinstance(e, NoSuchContainer)):
-                code = failed
+                code = 1
     return code
 
 

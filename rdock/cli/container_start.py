@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from rdock.cli.attachment import stay
 from rdock.cli.container_manage import each, signal_of
+from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import attach, containers, control, lifecycle, streams
 from rdock.container.containers import Container
 from rdock.container.relay import Attached
-from rdock.errors import InvalidParameter, NotRunning, Unsupported
+from rdock.errors import InvalidParameter, NotRunning, RdockError, Unsupported
 from rdock.linux import sockets, tty
 
 START_TEXT = """\
@@ -43,7 +44,11 @@ def start(options: Options) -> int:
         if made is not None:
             lifecycle.start(made)
 
-    return each(options, one)
+    failed: list[str] = []
+    code = each(options, one, failed=failed)
+    if failed:
+        complain(RdockError(f"failed to start containers: {', '.join(failed)}"), code)
+    return code
 
 
 def _start_attached(options: Options) -> int:

@@ -48,7 +48,7 @@ def version(options: Options) -> int:
         "PythonVersion": platform.python_version(),
     }
     runtime = {"OCI": OCI_VERSION}
-    facts = {
+    facts: dict[str, dict[str, Any]] = {
         "Client": {**both, "DefaultAPIVersion": API_VERSION, "PythonVersion": platform.python_version()},
         "Server": {
             "Platform": {"Name": "rdock"},
@@ -61,8 +61,13 @@ def version(options: Options) -> int:
             "KernelVersion": os.uname().release,
         },
     }
-    if options.text("--format"):
-        return _show(facts, options.text("--format"))
+    template = options.text("--format")
+    if template and template != "json":
+        # Docker's templates have the names of its program, where its JSON has others.
+        for side in facts.values():
+            side["APIVersion"] = side["ApiVersion"]
+    if template:
+        return _show(facts, template)
     client = [("Version", __version__), ("API version", API_VERSION), ("Python version", platform.python_version()),
               ("OS/Arch", f"linux/{machine}")]  # fmt: skip
     server = [("Version", __version__), ("API version", f"{API_VERSION} (minimum version {MIN_API_VERSION})"),

@@ -7,21 +7,22 @@ import os
 
 from rdock import jsontext, launch
 from rdock.container import failure
-from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure
+from rdock.container.containers import Container
+from rdock.errors import CannotExecute, CommandNotFound, RdockError, SystemFailure, system_failure
 from rdock.linux import prctl, process, signals, sockets
 from rdock.runtime import rootless
 from rdock.runtime.channel import Failed
 
 
-def leave_the_caller(name: str, keep: set[int]) -> None:
+def leave_the_caller(name: str, container_id: str, keep: set[int]) -> None:
     """Be a process in the background, that holds nothing of who started it but the descriptors in `keep`.
 
-    Not its session and signals, not its terminal (with --debug errors still go there), no descriptor that
-    it had open, and not its command line, in which anybody may read what `-e` was given.
+    Shown by ps as `name` and the container that it is for. Not its session and signals, not its terminal (with
+    --debug errors still go there), no descriptor that it had open, and not its command line, in which anybody may
+    read what `-e` was given.
     """
     os.setsid()
-    process.set_name(name)
-    prctl.wipe_arguments()
+    call_yourself(name, container_id)
     signals.reset()
     for number in (signals.SIGHUP, signals.SIGINT, signals.SIGTERM, signals.SIGPIPE):
         signals.signal(number, signals.SIG_IGN)
@@ -34,12 +35,30 @@ def leave_the_caller(name: str, keep: set[int]) -> None:
     os.chdir("/")
 
 
+def call_yourself(name: str, container_id: str) -> None:
+    """What ps shows of this process."""
+    process.set_name(name)
+    prctl.set_arguments(f"{name} {container_id[:12]}")
+
+
 def send_failure(connection: sockets.socket, error: RdockError) -> None:
     """Tell the command what went wrong, if it is still there."""
     try:
         connection.send(b"f" + jsontext.render(failure.describe(error)).encode())
     except OSError:
         pass
+
+
+def explain_start(error: Exception, container: Container) -> RdockError:
+    """The user's words for what kept a container from running."""
+    if isinstance(error, RdockError):
+        return error
+    if isinstance(error, Failed):
+        config = container.config
+        return explain_failure(error, ((config.entrypoint or []) + (config.cmd or []))[0])
+    if isinstance(error, OSError):
+        return system_failure("cannot start the container", error)
+    return SystemFailure(f"cannot start the container: {error}")
 
 
 def explain_failure(failed: Failed, program: str) -> RdockError:
@@ -51,6 +70,8 @@ def explain_failure(failed: Failed, program: str) -> RdockError:
         if failed.errno == errno.ENOENT:
             return CommandNotFound(f"{quoted}: stat {program}: no such file or directory")
         return CannotExecute(f"{quoted}: {os.strerror(failed.errno).lower()}")
+    if failed.step.startswith("chdir "):
+        return CannotExecute(f'chdir to cwd ("{failed.step[6:]}"): {os.strerror(failed.errno).lower()}')
     why = f": {os.strerror(failed.errno).lower()}" if failed.errno else ""
     path = f": {failed.path}" if failed.path and failed.path not in failed.step else ""
     return SystemFailure(f"cannot start the container: {failed.step}{path}{why}")

@@ -25,7 +25,7 @@ from rdock.container import background, removal
 from rdock.container.monitor import Monitor, Order
 from rdock.container.run import Heritage
 from rdock.errors import SystemFailure
-from rdock.linux import prctl, process, sockets
+from rdock.linux import prctl, sockets
 from rdock.linux.children import Children
 
 TYPE_CHECKING = False
@@ -44,7 +44,7 @@ def run(order: Order) -> NoReturn:
     """The keeper's life, from the fork by the command that starts the container to its exit."""
     status = 1
     try:
-        background.leave_the_caller("rdock-keeper", {order.connection.fileno(), order.lock.fd})
+        background.leave_the_caller("rdock-keeper", order.container.id, {order.connection.fileno(), order.lock.fd})
         prctl.adopt_orphans()
         monitor = Monitor(order)
         if monitor.prepare():
@@ -90,7 +90,7 @@ class _Keeper:
         status = 1
         try:
             self.children.close()
-            process.set_name("rdock-monitor")
+            background.call_yourself("rdock-monitor", self.order.container.id)
             self.ours.close()
             if succeeds:
                 self.monitor.resume(self.theirs, self.heritage)

@@ -89,7 +89,7 @@ class Monitor:
         """What each monitor has for itself. Raises OSError, RdockError."""
         self.keeper = keeper
         self.children = Children()
-        self.server.watch(self.children.wake, lambda: self.children.reap_all_but(self.run.pid))
+        self.server.watch(self.children.wake, self._mind_children)
         config = self.container.config
         how = self.container.host_config.log_config
         # Not the keeper's, to be inherited: it may have been rotated away by then.
@@ -100,7 +100,7 @@ class Monitor:
     def _mount_root(self) -> None:
         container = self.container
         if container.rootfs:
-            ready = _binder(container.rootfs)
+            ready = driver.binder(container.rootfs)
         else:
             ready = driver.mounter(
                 container.driver, self.order.layers, container.directory,
@@ -147,6 +147,15 @@ class Monitor:
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
 
+    def _mind_children(self) -> None:
+        ended = self.children.reap_all_but(self.run.pid)
+        try:
+            if self.run.mend_network(ended):
+                self._leave_heritage()
+                self._tell_keeper(b"s")
+        except (RdockError, OSError) as e:
+            launch.debug(f"the network is gone: {e}")  # as it would be without this
+
     # -- run after run -------------------------------------------------------------------------
 
     def _start(self, console_size: tuple[int, int] | None) -> None:
@@ -162,12 +171,15 @@ class Monitor:
             started_at=timestamp.now(), restarting=False, paused=False,
         )  # fmt: skip
         self._record(begun)
-        heritage = self.run.heritage()
-        self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), heritage.fds)
+        self._leave_heritage()
         self.run.start()
         self._tell_keeper(b"s")
         self.run.serve(self.server)
         self._tell("start")
+
+    def _leave_heritage(self) -> None:
+        heritage = self.run.heritage()
+        self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), heritage.fds)
 
     def _tell_keeper(self, packet: bytes, fds: list[int] | tuple[()] = ()) -> None:
         if self.keeper is None:
@@ -356,7 +368,7 @@ class Monitor:
 
     def _fail(self, failure: Exception) -> None:
         """Bring a start that failed to its end, and tell of it."""
-        error = self._explain(failure)
+        error = background.explain_start(failure, self.container)
         self.run.abandon()
         code = error.exit_code if error.exit_code in (126, 127) else 128
         ended = self.state._replace(
@@ -373,16 +385,6 @@ class Monitor:
         self.order.lock.remove()
         background.send_failure(self.order.connection, error)
         self.server.announce(b"x", {"code": code})
-
-    def _explain(self, error: Exception) -> RdockError:
-        if isinstance(error, RdockError):
-            return error
-        if isinstance(error, Failed):
-            config = self.container.config
-            return background.explain_failure(error, ((config.entrypoint or []) + (config.cmd or []))[0])
-        if isinstance(error, OSError):
-            return system_failure("cannot start the container", error)
-        return SystemFailure(f"cannot start the container: {error}")
 
     def _tell(self, action: str, **attributes: str) -> None:
         """Put what has happened into the journal, under the name that the container has by now."""
@@ -420,10 +422,6 @@ class Monitor:
         except OSError:
             pass  # the start failed before it was mounted
         removal.remove_bundle(self.container.id)
-
-
-def _binder(directory: str) -> driver.Mounter:
-    return lambda target: m.bind(directory, target)
 
 
 def _fresh(container: Container) -> State:

@@ -126,6 +126,11 @@ def parse_bind(text: str, directory: str) -> str:
         raise InvalidParameter(
             f"invalid volume specification: '{text}': the shell has not expanded the ~, as in quotes"
         )
+    if len(parts) > 1 and "/" in parts[0] and not parts[0].startswith(("/", ".")):
+        raise InvalidParameter(
+            f'"{parts[0]}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
+            "allowed. If you intended to pass a host directory, use absolute path"
+        )
     if len(parts) == 1 or not parts[0].startswith(("/", ".")):
         raise InvalidParameter(f"invalid volume specification: '{text}': named and anonymous volumes are not there yet")
     source, target, options = parts[0], parts[1], parts[2] if len(parts) == 3 else ""

@@ -13,7 +13,7 @@ from rdock.container import device_nodes, filters, sharing, spec, users
 from rdock.container.containers import Container
 from rdock.container.pipes import Pipes
 from rdock.container.stdio import Server
-from rdock.linux import cgroup, idmap
+from rdock.linux import cgroup, idmap, namespaces
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, sandbox, subnet, uplink
 from rdock.network.uplink import Uplink
@@ -151,6 +151,27 @@ class Run:
         uplink.await_ready(self._uplink)
         if wanted:
             self.bindings = uplink.publish(self._uplink, wanted)
+
+    def mend_network(self, ended: list[int]) -> bool:
+        """Put another slirp4netns in the place of one that is among the processes that have ended; whether it was.
+
+        With the ports of the host that were in force, if they are still free. Raises RdockError, OSError.
+        """
+        if self._uplink is None or self._is_let_go or self._uplink.pid not in ended:
+            return False
+        os.close(self._uplink.alive)
+        os.close(self._uplink.log)
+        self._uplink = None
+        fds = namespaces.open_all(self.pid, ("user", "network"))
+        try:
+            self._uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
+        finally:
+            for fd in fds.values():
+                os.close(fd)
+        uplink.await_ready(self._uplink)
+        if self.bindings:
+            self.bindings = uplink.publish(self._uplink, endpoint.from_bindings(self.bindings))
+        return True
 
     def start(self) -> None:
         """Let process 1 execute the container's program. Raises Failed."""

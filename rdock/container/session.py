@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def run(container: Container, state: State, request: Request, connection: sockets.socket) -> NoReturn:
     """The life of a session, in a process of its own: `s` or `f` on the connection, the streams, `x`."""
     try:
-        background.leave_the_caller("rdock-exec", {connection.fileno()})
+        background.leave_the_caller("rdock-exec", container.id, {connection.fileno()})
         connection.setblocking(True)
         _Session(container, state, request).run(connection)
     except BaseException as e:

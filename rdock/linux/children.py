@@ -29,13 +29,16 @@ class Children:
         except BlockingIOError:
             pass
 
-    def reap_all_but(self, kept: int) -> None:
-        """Reap whatever has ended, until one comes that is waited for elsewhere."""
+    def reap_all_but(self, kept: int) -> list[int]:
+        """Reap whatever has ended, until one comes that is waited for elsewhere: whom."""
+        reaped: list[int] = []
         self.take()
         try:
             while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 if found.si_pid == kept:
-                    return
+                    break
                 os.waitpid(found.si_pid, 0)
+                reaped.append(found.si_pid)
         except ChildProcessError:
             pass
+        return reaped

@@ -24,13 +24,17 @@ def set_dumpable(dumpable: bool) -> None:
     prctl(PR_SET_DUMPABLE, int(dumpable))
 
 
-def wipe_arguments() -> None:
-    """Empty the command line that ps shows for this process; unlike the environment anybody may read it."""
+def set_arguments(text: str = "") -> None:
+    """Replace the command line that ps shows for this process, by nothing or by as much as has room.
+
+    Unlike the environment anybody may read it, so what it was is not to stay.
+    """
     with open("/proc/self/stat", "rb", buffering=0) as file:
         fields = file.read(1024).rpartition(b")")[2].split()
     start, end = int(fields[45]), int(fields[46])
     if 0 < start < end:
-        libc.memset(c_void_p(start), 0, c_ulong(end - start))
+        content = text.encode()[: end - start - 1].ljust(end - start, b"\0")
+        libc.memmove(c_void_p(start), content, c_ulong(end - start))
 
 
 def adopt_orphans() -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from rdock.errors import InvalidParameter
+from rdock.errors import InvalidParameter, NotThereYet
+from rdock.linux import sockets
 from rdock.network import names
 from rdock.network.subnet import Subnet
 from rdock.state import record
@@ -32,6 +33,8 @@ def parse_mode(text: str) -> str:
     """
     if text in ("", "default", "bridge"):
         return "slirp4netns"
+    if text.startswith("container:"):
+        raise NotThereYet(f"'--network {text}' is not there yet")
     if text not in MODES:
         raise InvalidParameter(f"network {text} not found")
     return text
@@ -81,10 +84,23 @@ def _extra_lines(mode: str, subnet: Subnet, resolving: Resolving) -> str:
     for entry in resolving.extra_hosts:
         name, address = names.split_extra_host(entry)
         if address == names.HOST_GATEWAY:
-            # Where nothing leads to the host, or all does, it is reached at its own loopback if at all.
-            address = subnet.gateway if mode == "slirp4netns" else "127.0.0.1"
+            # Where nothing leads to the host, or all does, it is reached at its own loopback if at all. From behind
+            # slirp4netns, which keeps the loopback closed, at the address that it has for others.
+            address = (_address_of_host() if mode == "slirp4netns" else "") or "127.0.0.1"
         lines.append(f"{address}\t{name}\n")
     return "".join(lines)
+
+
+def _address_of_host() -> str:
+    """The host's own address towards the world; empty if it has no way there."""
+    probe = sockets.socket(sockets.AF_INET, sockets.SOCK_DGRAM)
+    try:
+        probe.connect(("192.0.2.1", 9))  # of a network that is nowhere (RFC 5737); nothing is sent
+        return str(probe.getsockname()[0])
+    except OSError:
+        return ""
+    finally:
+        probe.close()
 
 
 def resolv_conf(mode: str, subnet: Subnet, resolving: Resolving = _NOTHING_SAID) -> str:

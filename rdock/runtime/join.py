@@ -110,7 +110,7 @@ def _enter(
         identity.set_oom_score(what)
         # Not visible in the container before its links lead nowhere, and its command line tells nothing.
         prctl.set_dumpable(False)
-        prctl.wipe_arguments()
+        prctl.set_arguments()
         namespaces.enter(fds)
         identity.set_groups(())
         os.setresgid(0, 0, 0)

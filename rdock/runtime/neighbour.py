@@ -60,7 +60,7 @@ def _go(
         identity.set_oom_score(what)
         # Processes of the other container may see what is cloned here, and trace what is dumpable.
         prctl.set_dumpable(False)
-        prctl.wipe_arguments()
+        prctl.set_arguments()
         namespaces.enter(dict(joined))
         identity.set_groups(())
         os.setresgid(0, 0, 0)

@@ -269,7 +269,7 @@ def _hold(
         signals.reset()
         signals.signal(signals.SIGHUP, signals.SIG_IGN)
         process.set_name("rdock-holder")
-        prctl.wipe_arguments()
+        prctl.set_arguments("rdock-holder")
         process.close_all_but({orders, reports} | ({survivor} if survivor is not None else set()))
         null = os.open(os.devnull, os.O_RDWR)
         for fd in range(3):

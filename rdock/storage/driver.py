@@ -120,6 +120,11 @@ def _fuse(layers: Sequence[str], directory: str) -> Mounter:
     return mount
 
 
+def binder(directory: str) -> Mounter:
+    """For a root that is a directory as it is, without layers."""
+    return lambda target: m.bind(directory, target)
+
+
 def _copy(layers: Sequence[str], directory: str, *, read_only: bool) -> Mounter:
     tree = os.path.join(directory, "root")
     if not os.path.isdir(tree):
