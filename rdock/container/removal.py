@@ -92,7 +92,7 @@ def sweep() -> None:
     for container_id in bundles_left():
         remove_bundle(container_id)
     _sweep_removed()
-    changing.finish_rename()
+    changing.finish()
     staging.sweep(_finish_journal)
     holders = os.path.join(paths.holders(), process.boot_id())
     for directory in (paths.data(), paths.images(), paths.cache(), filters.cache(), holders):
