@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 
 from rdock import paths
 from rdock.container import containers, events
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError
+from rdock.state import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -19,28 +22,35 @@ def rename(container: Container, name: str) -> Container:
     if not name:
         raise InvalidParameter("Neither old nor new names may be empty")
     containers.check_name(name)
-    with containers.names_lock() as lock:
-        container = containers.load(container.id)
+    with _changing(container.id) as container:
         if name == container.name:
             raise InvalidParameter("Renaming a container with the same name as its current name")
-        # Killed from here on it has two names, and never none, until the next command finds this note.
-        os.pwrite(lock.fd, container.id.encode(), 0)
+        containers.link_name(name, container.id)
         try:
-            containers.link_name(name, container.id)
-            try:
-                renamed = containers.rewrite(container.id, name=name)
-            except BaseException:
-                containers.unlink_name(name, container.id)
-                raise
-            containers.unlink_name(container.name, container.id)
-        finally:
-            os.ftruncate(lock.fd, 0)
+            renamed = containers.rewrite(container.id, name=name)
+        except BaseException:
+            containers.unlink_name(name, container.id)
+            raise
+        containers.unlink_name(container.name, container.id)
     events.note(renamed, "rename", oldName=f"/{container.name}")
     return renamed
 
 
-def finish_rename() -> None:
-    """Bring a rename that was killed to its end: the name on record is the one that stays. Never fails."""
+@contextmanager
+def _changing(container_id: str) -> Iterator[Container]:
+    """The container as it is now, which nobody else changes meanwhile. Whoever is killed at it leaves a note of it."""
+    with containers.names_lock() as lock:
+        container = containers.load(container_id)
+        # From here on it may have two names, and a half-written record beside its own, until `finish` finds this.
+        os.pwrite(lock.fd, container_id.encode(), 0)
+        try:
+            yield container
+        finally:
+            os.ftruncate(lock.fd, 0)
+
+
+def finish() -> None:
+    """Bring a change that was killed to its end: the name on record is the one that stays. Never fails."""
     lock = containers.names_lock()
     try:
         if not os.path.getsize(lock.path) or not lock.acquire(wait=False):
@@ -49,6 +59,7 @@ def finish_rename() -> None:
         for name in os.listdir(paths.names()):
             if name != container.name:
                 containers.unlink_name(name, container.id)
+        record.sweep(container.directory)
         os.ftruncate(lock.fd, 0)
     except NoSuchContainer:
         os.ftruncate(lock.fd, 0)  # it was removed, and its other name can be taken
@@ -63,8 +74,7 @@ def update(container: Container, labels: dict[str, str], restart_policy: dict[st
 
     A monitor that is at work goes by what is on record when the container ends. Raises InvalidParameter.
     """
-    with containers.names_lock():  # of two updates at once the second is to know the first
-        container = containers.load(container.id)
+    with _changing(container.id) as container:  # of two updates at once the second is to know the first
         fields: dict[str, Any] = {}
         if labels:
             fields["config"] = container.config._replace(labels={**container.config.labels, **labels})

@@ -21,7 +21,7 @@ from rdock.linux import mount as m
 from rdock.linux import namespaces, process, sockets
 from rdock.linux.children import Children
 from rdock.runtime.channel import Failed
-from rdock.state import timestamp
+from rdock.state import record, timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
 from rdock.values import Value
@@ -129,6 +129,7 @@ class Monitor:
     def resume(self, keeper: sockets.socket, heritage: Heritage | None) -> None:
         """Go on where a monitor that was killed has left."""
         self._settle_in(keeper)
+        record.sweep(self.container.directory)
         self.state = self.container.recorded_state()
         self.stops = self.state.stopped_by_user
         self.run.inherit(heritage, self.state.cgroup, self.state.ports)

@@ -94,7 +94,7 @@ def sweep() -> None:
     for container_id in bundles_left():
         finish_abandoned(container_id)  # under the lock: somebody may just begin
     _sweep_removed()
-    changing.finish_rename()
+    changing.finish()
     staging.sweep(_finish_journal)
     holders = os.path.join(paths.holders(), process.boot_id())
     for directory in (paths.data(), paths.images(), paths.cache(), filters.cache(), holders):

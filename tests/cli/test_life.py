@@ -373,10 +373,13 @@ def test_rename_that_was_killed(rdock: Rdock) -> None:
     """It has noted whose names it was changing; the next command that changes something looks at that."""
     container = rdock.ok("create", "--name", "recorded", *PLAIN, STARTER, "true")
     names = rdock.home.data / "containers/.names"
+    half_written = rdock.home.data / "containers" / container / "container.json.99.tmp"
+    half_written.write_text("{")
     (names / "half").symlink_to(container)
     (names / ".lock").write_text(container)
     rdock.ok("run", "--rm", *PLAIN, STARTER, "true")
     assert sorted(os.listdir(names)) == [".lock", "recorded"] and (names / ".lock").read_text() == ""
+    assert not half_written.exists()
     rdock.ok("rename", "recorded", "half")
     rdock.ok("rm", "half")
     (names / ".lock").write_text(container)  # it was removed meanwhile
