@@ -74,10 +74,17 @@ def _candidates(process: str = "self", proc: str = "/proc") -> Iterator[str]:
 
 
 def make(name: str) -> Cgroup | None:
-    """Make a group of this name in the best place that takes it; None without delegation."""
+    """Make a group of this name in the best place that takes it; None without delegation.
+
+    The name is the caller's alone: what is there of it was left by a process that was killed, and is ended.
+    """
     for candidate in _candidates():
         try:
-            group = Cgroup.create(candidate, name)
+            try:
+                group = Cgroup.create(candidate, name)
+            except FileExistsError:
+                Cgroup(os.path.join(candidate, name)).end()
+                group = Cgroup.create(candidate, name)
         except OSError:
             continue
         if _read(f"{group.path}/cgroup.type").strip() == "domain":

@@ -363,3 +363,17 @@ def test_nothing_there(tmp_path: object) -> None:
     # A v2 mount without a group of ours in it, and one that is not where it is said to be.
     proc = fake_proc(f"{tmp_path}/2", "0::/a\n", "9 1 0:38 / /nonexistent rw - cgroup2 c rw\n")
     assert cgroup.probe(proc=proc) is None
+
+
+def test_make_ends_what_a_killed_process_left(
+    delegation: cgroup.Delegation, spawn: Callable[[Callable[[], None]], int]
+) -> None:
+    name = f"rdock-test-{os.getpid()}-{time.monotonic_ns()}"
+    left = cgroup.make(name)
+    assert left is not None
+    pid = spawn(sleep)
+    left.add(pid)
+    again = cgroup.make(name)
+    assert again is not None and again.path == left.path and again.pids() == []
+    assert state(pid) == "Z"
+    again.remove()
