@@ -3,8 +3,9 @@
 It makes what has to outlive a monitor (mounts, the socket), then sleeps. The monitor leaves it a copy of
 what it has of each run: the ends of the program's streams, and of the pipe that keeps slirp4netns alive. A
 monitor that is killed loses process 1 to the keeper, since that is a subreaper (prctl(2)), and a new monitor
-goes on where the old one was: the container does not notice, its exit code is right, and of its output at most
-what the dead one had read and not written is missing from the log. If the keeper is killed the monitor goes on alone; what is left when both are, the next command clears away.
+goes on where the old one was: the container does not notice, its exit code is right, and of its output at
+most what the dead one had read and not written is missing from the log. If the keeper is killed the monitor
+goes on alone; what is left when both are, the next command clears away.
 
                 monitor → keeper                                   keeper → monitor
     r + fds     a run begins; JSON: what the descriptors are       c   exit code of process 1, if the keeper is its
