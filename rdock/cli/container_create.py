@@ -9,10 +9,13 @@ from rdock.cli import container_options
 from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
 from rdock.container import containers, lifecycle, request, sharing
+from rdock.container.config import Config, HostConfig
 from rdock.container.lifecycle import Made
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, reason
 from rdock.image import starter
 from rdock.image.manifest import ImageConfig
+from rdock.runtime import rootless
+from rdock.state import probes
 
 CREATE_TEXT = container_options.help_text("""\
 Usage:  rdock create [OPTIONS] IMAGE [COMMAND] [ARG...]
@@ -43,6 +46,7 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
     config = container_options.config(options, words, detach=detach)
     host = container_options.host_config(options)
     sharing.check(host, starts=starts)
+    _tell_of_own_id(config, host)
     container_name = options.text("--name") or ""
     if options.given("--name"):
         containers.check_name(container_name)
@@ -65,6 +69,18 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
         cidfile.remove()
         raise
     return made
+
+
+def _tell_of_own_id(config: Config, host: HostConfig) -> None:
+    """Docker's `-u $(id -u)`, for files of one's own in a folder of the host, does the opposite here: say so, once."""
+    own = str(rootless.entered().uid)
+    if config.user.partition(":")[0] != own or own == "0" or not any(":ro" not in bind for bind in host.binds):
+        return
+    if probes.first_time("told of own id"):
+        sys.stderr.write(
+            f"rdock: note: in a container root is you, and user {own} is somebody else, who may not write to your "
+            "folders.\nLeave out -u to have files of your own. This is said once.\n"
+        )
 
 
 def _remove(name: str) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import is_clear
+from tests.conftest import STARTER
 from tests.payload.roots import Entry, Store, compiled, fifo, gone, program, sparse
 from tests.payload.tars import directory, file, header, padded, symlink
 from tests.program import Rdock
@@ -214,3 +217,11 @@ def test_setuid_programs_gain_nothing_without_new_privileges(rdock: Rdock, runti
         assert result.code == 1 and "Uid:\t4242\t4242\t4242\t4242\n" in result.out, str(result)
         assert "CapEff:\t0000000000000000\n" in result.out and "NoNewPrivs:\t1\n" in result.out
     rdock.ok("rm", "-f", container)
+
+
+def test_own_id_on_the_host_is_told_of_once(own_rdock: Rdock, tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    command = ("run", "--rm", "--network", "none", "-u", f"{os.getuid()}", "-v", f"{tmp_path}:/w", STARTER, "true")
+    first, second = own_rdock(*command), own_rdock(*command)
+    assert (first.code, second.code, second.err) == (0, 0, "")
+    assert "Leave out -u" in first.err
