@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 
 from rdock import paths
 from rdock.container import containers, events
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError
+from rdock.scope import scope
 from rdock.state import record
 
 TYPE_CHECKING = False
@@ -36,7 +36,7 @@ def rename(container: Container, name: str) -> Container:
     return renamed
 
 
-@contextmanager
+@scope
 def _changing(container_id: str) -> Iterator[Container]:
     """The container as it is now, which nobody else changes meanwhile. Whoever is killed at it leaves a note of it."""
     with containers.names_lock() as lock:

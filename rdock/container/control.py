@@ -64,9 +64,16 @@ def announce_stop(container: Container, *, keep: bool = False) -> None:
             if not container.state().is_attended:
                 return
             if e.errno == errno.ENOENT:  # no socket, as after a logout that removed the run directory
-                record.write_text(container.stop_mark, "", durable=False)
+                _leave_mark(container)
                 return
             time.sleep(0.01)  # it was killed: the next one is to hear it
+
+
+def _leave_mark(container: Container) -> None:
+    try:
+        record.write_text(container.stop_mark, "", durable=False)
+    except SystemFailure:
+        pass  # it was removed meanwhile
 
 
 def go_on_if_paused(container: Container, state: State) -> None:

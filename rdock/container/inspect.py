@@ -115,7 +115,8 @@ def _in_shape(values: Mapping[str, Any], shape: Mapping[str, Any]) -> dict[str, 
         if value is not ABSENT:
             found[key] = value
     spelled = {key.lower(): key for key in values}
-    return found | {spelled[key]: value for key, value in given.items()}
+    # rdock's own, which Docker's programs do not know, only where they say something.
+    return found | {spelled[key]: value for key, value in given.items() if value}
 
 
 def _sorted(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,7 +123,8 @@ def test_every_command_in_every_state(rdock: Rdock, words: tuple[str, ...], stat
     result = rdock(*words, timeout=20)
     if refusal is not None:
         assert (result.code, result.out) == (1, ""), result
-        assert result.err == f"rdock: {refusal.format(id=container)}\n", result
+        last = f"rdock: failed to start containers: {words[-1]}\n" if words[0] == "start" else ""
+        assert result.err == f"rdock: {refusal.format(id=container)}\n{last}", result
         expected = {state}
     else:
         assert (result.code, result.err) == (0, ""), result

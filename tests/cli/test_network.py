@@ -301,7 +301,8 @@ def test_port_of_another_container(rdock: Rdock) -> None:
     port = free_port()
     rdock.ok("run", "-d", "-p", f"{port}:80", STARTER, "sh", "-c", WEB)
     result = rdock("run", "-d", "--name", "second", "-p", f"{port}:80", STARTER, "sh", "-c", WEB)
-    assert result.code == 125 and "port is already allocated" in result.err and result.out == ""
+    assert result.code == 125 and "port is already allocated" in result.err
+    assert result.out.strip() == rdock.ok("inspect", "-f", "{{.Id}}", "second")
     assert rdock.ok("inspect", "-f", "{{.State.Status}}", "second") == "created"
     assert fetch(port).endswith(b"page\n")
 
