@@ -11,7 +11,7 @@ from rdock.container import attach, containers, events, exec, request, streams
 from rdock.container.config import read_env_file
 from rdock.container.containers import Container
 from rdock.container.relay import Attached, Detached
-from rdock.errors import Conflict, InvalidParameter, NotRunning, RdockError
+from rdock.errors import Conflict, InvalidParameter, RdockError
 from rdock.linux import sockets, tty
 
 EXEC_TEXT = """\
@@ -112,11 +112,7 @@ def attach_(options: Options) -> int:
     if not state.can_attach:
         raise Conflict("cannot attach to a stopped container, start it first")
     config = container.config
-    try:
-        connection = attach.connect(container.bundle)
-        attach.await_start(connection)
-    except OSError:
-        raise NotRunning(container.id) from None
+    connection = attach.attach_to(container)
     attached = Attached(
         config.open_stdin and not options.flag("--no-stdin"), True, True, config.tty, keys,
         not options.given("--sig-proxy") or options.flag("--sig-proxy"),

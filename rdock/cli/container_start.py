@@ -9,8 +9,8 @@ from rdock.cli.usage import Options
 from rdock.container import attach, containers, control, lifecycle, streams
 from rdock.container.containers import Container
 from rdock.container.relay import Attached
-from rdock.errors import InvalidParameter, NotRunning, RdockError, Unsupported
-from rdock.linux import sockets, tty
+from rdock.errors import InvalidParameter, RdockError, Unsupported
+from rdock.linux import tty
 
 START_TEXT = """\
 Usage:  rdock start [OPTIONS] CONTAINER [CONTAINER...]
@@ -60,22 +60,13 @@ def _start_attached(options: Options) -> int:
     attached = Attached(stdin, True, True, config.tty, keys, proxy)
     made = lifecycle.claim(container)
     if made is None:
-        return stay(_attach(container), attached, container)
+        return stay(attach.attach_to(container), attached, container)
     try:
         connection, _ = lifecycle.start(made, tty.console_size() if config.tty else None, attached=proxy)
     except BaseException:
         made.lock.release()
         raise
     return stay(connection, attached, container)
-
-
-def _attach(container: Container) -> sockets.socket:
-    try:
-        connection = attach.connect(container.bundle)
-        attach.await_start(connection)
-    except OSError:
-        raise NotRunning(container.id) from None
-    return connection
 
 
 RESTART_TEXT = """\

@@ -12,9 +12,10 @@ import time
 
 from rdock import jsontext
 from rdock.container import failure, held_signals
+from rdock.container.containers import Container
 from rdock.container.held_signals import Caught
 from rdock.container.packets import PACKET
-from rdock.errors import SystemFailure
+from rdock.errors import NotRunning, SystemFailure
 from rdock.linux import signals, sockets
 from rdock.linux.writable import room
 
@@ -55,6 +56,16 @@ def connect(directory: str) -> sockets.socket:
     """Attach to the running container whose bundle is in `directory`. Raises OSError if it has ended."""
     connection = sockets.connect(directory, _SOCKET)
     connection.send(b"a")
+    return connection
+
+
+def attach_to(container: Container) -> sockets.socket:
+    """The streams of a container that runs. Raises NotRunning if it has ended."""
+    try:
+        connection = connect(container.bundle)
+        await_start(connection)
+    except (OSError, MonitorGone):
+        raise NotRunning(container.id) from None
     return connection
 
 
