@@ -33,6 +33,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
+__all__ = ["Order", "run"]
+
 # A monitor that fails again and again has a bug, or no memory; nobody is helped by yet another one.
 _MOST_SUCCESSORS = 10
 _CALM_SECONDS = 60.0

@@ -9,10 +9,9 @@ import os
 import time
 
 from rdock import paths
-from rdock.container import attach, containers, control, events, held_signals, keeper, names, removal
+from rdock.container import attach, containers, control, events, held_signals, names, removal
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
-from rdock.container.monitor import Order
 from rdock.errors import Conflict, NoSuchContainer, NotRunning, RdockError, system_failure
 from rdock.image import images
 from rdock.image.images import Image
@@ -139,6 +138,9 @@ def start(
     The keeper is a child of this process; whoever stays reaps it. Returns when the container's
     program runs. Raises what kept it from running; a container with `auto_remove` is gone then.
     """
+    # What the keeper and the monitor need has to be there before they are forked, and other commands do without it.
+    from rdock.container import keeper
+
     container = made.container
     try:
         os.makedirs(container.bundle, mode=0o700, exist_ok=True)
@@ -151,7 +153,7 @@ def start(
             raise system_failure("cannot start the container", e) from e
         raise
     ours, theirs = sockets.packet_pair()
-    order = Order(container, directories, theirs, made.lock, console_size)
+    order = keeper.Order(container, directories, theirs, made.lock, console_size)
     if attached:
         held_signals.hold_back()
     pid = os.fork()

@@ -51,10 +51,15 @@ def test_a_look_for_what_killed_processes_left_needs_nothing_more() -> None:
 
 def test_the_modules_of_a_monitor_are_there_before_it() -> None:
     """It is forked from the command, and must not look for a module in a checkout that may be gone by then."""
-    found = imported("rdock.cli.container_start")
+    found = imported("rdock.container.keeper")
     assert found >= {
         "rdock.container.keeper", "rdock.container.monitor", "rdock.container.session", "rdock.container.spec",
         "rdock.container.seccomp_default", "rdock.container.seccomp_profile", "rdock.container.process_limits",
         "rdock.container.filters", "rdock.runtime.child", "rdock.runtime.parent", "rdock.runtime.join",
         "rdock.linux.cgroup",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("module", ["container_create", "container_manage"])
+def test_who_starts_nothing_does_without_monitors(module: str) -> None:
+    assert "rdock.container.monitor" not in imported(f"rdock.cli.{module}")
