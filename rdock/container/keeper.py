@@ -217,6 +217,7 @@ class _Keeper:
         """Bring a container to its end that has no monitor, as one that was killed before the program ran."""
         container = self.monitor.container
         removal.finish(container.id)
+        self.monitor.unmount_root()
         removal.remove_bundle(container.id)
         self.order.lock.remove()
 

@@ -312,6 +312,7 @@ def wait(container: Container) -> int:
         state = container.state()
         if state.is_running and state.is_attended:
             _await_step(state)  # another monitor is about to take the place of one that was killed
+            state = container.state()  # the old one knows by now that it has ended, and not how
             continue
         await_monitor(container)
         removal.finish_abandoned(container.id)

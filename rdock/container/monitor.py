@@ -418,11 +418,15 @@ class Monitor:
 
     def _clean_up(self) -> None:
         self.run.end_group()
+        self.unmount_root()
+        removal.remove_bundle(self.container.id)
+
+    def unmount_root(self) -> None:
+        """Or its place could not be removed, in this mount namespace."""
         try:
             m.umount(self.container.root, m.MNT_DETACH)
         except OSError:
             pass  # the start failed before it was mounted
-        removal.remove_bundle(self.container.id)
 
 
 def _fresh(container: Container) -> State:

@@ -169,3 +169,18 @@ def test_exec_in_a_directory_that_is_not_there(rdock: Rdock) -> None:
     rdock.ok("run", "-d", "--name", "box", *QUIET, STARTER, "sleep", "100")
     result = rdock("exec", "-w", "/nope", "box", "pwd")
     assert (result.code, result.err) == (126, 'rdock: chdir to cwd ("/nope"): no such file or directory\n')
+
+
+def test_a_monitor_killed_before_the_program_runs_leaves_nothing(rdock: Rdock, tmp_path: Path) -> None:
+    runtime = tmp_path / "hangs"
+    runtime.write_text(f'#!/bin/sh\ncase "$*" in *--bundle*) touch {tmp_path}/begun; sleep 3;; esac\nexit 1\n')
+    runtime.chmod(0o755)
+    rdock.ok("create", "--name", "half", *QUIET, "--runtime", str(runtime), STARTER, "true")
+    client = rdock.start("start", "half", stdin=subprocess.DEVNULL)
+    wait_for((tmp_path / "begun").exists, "the start has begun")
+    os.kill(pid_of(rdock, "half"), signal.SIGKILL)
+    _, err = client.communicate(timeout=20)
+    assert client.returncode == 1 and b"monitor ended before the container was started" in err
+    wait_for(lambda: not os.listdir(rdock.home.runtime / "rdock" / "containers"), "the run directory is gone")
+    assert rdock.ok("system", "check") == "no problems found"
+    assert rdock.ok("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "half") == "created 137"
