@@ -260,7 +260,7 @@ class Cgroup:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), self.path)
 
     def kill(self) -> None:
-        """SIGKILL to every process in the group and below, also to those being born meanwhile; does not wait."""
+        """SIGKILL to every process in the group and below, also to those being born meanwhile; their end is not promised yet."""
         try:
             self.set("cgroup.kill", "1")
             return
@@ -270,7 +270,11 @@ class Cgroup:
         self._kill_each()
 
     def _kill_each(self) -> None:
-        """Before Linux 5.14: frozen, they cannot fork, so the list of them is complete, and yet they die."""
+        """Before Linux 5.14: frozen, they cannot fork, so the list of them is complete, and yet they die.
+
+        They are waited for, unlike with `cgroup.kill`: of a group thawed while those below it die, the kernel
+        now and then says "frozen" for good.
+        """
         self.set("cgroup.freeze", "1")
         try:
             self._await("frozen", "1", 1)
@@ -279,6 +283,7 @@ class Cgroup:
                     os.kill(pid, signals.SIGKILL)
                 except ProcessLookupError:
                     pass
+            self._await("populated", "0", 1)
         finally:
             self.set("cgroup.freeze", "0")
 
