@@ -21,7 +21,7 @@ from _frozen_importlib_external import MAGIC_NUMBER, cache_from_source
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from types import CodeType, ModuleType
+    from types import ModuleType
     from typing import Any
 
     # is a package, time and size of the source, place and length of the byte code
@@ -41,39 +41,67 @@ class Importer:
         self.name = os.path.basename(package)
         self.path = cache_from_source(os.path.join(package, "start.py"))
         self.index: dict[str, Entry] = {}
-        self._content = b""
+        self._file = (0, 0)  # which one the index is of: its inode, its time
         self._place = 0
+        self._fd: int | None = None
 
     def read(self) -> None:
         """Use what there is; no file, or one that another Python made, is the same as an empty one."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        fd = self._open()
+        if fd is None:
             return
         try:
-            size = os.fstat(fd).st_size
-            content = os.read(fd, size)
+            state = os.fstat(fd)
+            head = os.pread(fd, _HEAD, 0)
+            length = int.from_bytes(head[_HEAD - 8 :], "little")
+            if state.st_size > _HEAD and head[: _HEAD - 8] == MAGIC_NUMBER + state.st_size.to_bytes(8, "little"):
+                self.index = marshal.loads(os.pread(fd, length, _HEAD))
+                self._file, self._place, self._fd = (state.st_ino, state.st_mtime_ns), _HEAD + length, fd
         except OSError:
-            return
+            pass
         finally:
-            os.close(fd)
-        if size > _HEAD and content[: _HEAD - 8] == MAGIC_NUMBER + size.to_bytes(8, "little"):
-            place = _HEAD + int.from_bytes(content[_HEAD - 8 : _HEAD], "little")
-            self.index = marshal.loads(memoryview(content)[_HEAD:place])
-            self._content, self._place = content, place
+            if self._fd is None:
+                os.close(fd)
 
     def close(self) -> None:
-        """Let go of the content, some megabyte; from here on Python finds all modules itself."""
-        self._content = b""
+        """Close the file, of which forked processes know nothing; it is opened again for a module imported later."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _open(self) -> int | None:
+        try:
+            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return None
+
+    def _code(self, name: str) -> bytes | None:
+        """The byte code of a module of the index; None if the file is another one by now."""
+        start, length = self.index[name][3:]
+        if self._fd is not None:
+            return os.pread(self._fd, length, self._place + start)
+        fd = self._open()
+        if fd is None:
+            return None
+        try:
+            state = os.fstat(fd)
+            if (state.st_ino, state.st_mtime_ns) != self._file:
+                return None
+            return os.pread(fd, length, self._place + start)
+        finally:
+            os.close(fd)
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
         entry = self.index.get(name)
-        if entry is None or not self._content:
+        if entry is None:
             return None
         source = self._source(name, is_package=entry[0])
         if _state(source) != entry[1:3]:
             return None
-        spec = ModuleSpec(name, self, origin=source, is_package=entry[0])  # type: ignore[arg-type]
+        code = self._code(name)
+        if code is None:
+            return None
+        spec = ModuleSpec(name, self, origin=source, loader_state=code, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True  # the module is to have __file__
         if entry[0]:
             spec.submodule_search_locations = [os.path.dirname(source)]
@@ -83,12 +111,10 @@ class Importer:
         """The usual kind."""
 
     def exec_module(self, module: ModuleType) -> None:
-        exec(self.get_code(module.__name__), module.__dict__)
-
-    def get_code(self, name: str) -> CodeType:
-        start, length = self.index[name][3:]
-        code: CodeType = marshal.loads(memoryview(self._content)[self._place + start :][:length])
-        return code
+        spec = module.__spec__
+        assert spec
+        code, spec.loader_state = spec.loader_state, None
+        exec(marshal.loads(code), module.__dict__)
 
     def update(self) -> None:
         """Make the file anew if a module was loaded that it lacks, or has of another source. Never fails."""
@@ -116,10 +142,12 @@ class Importer:
         there = Importer(self.package)
         there.read()
         codes: dict[str, tuple[bool, int, int, bytes]] = {}
-        for name, (is_package, changed, size, start, length) in there.index.items():
+        for name, (is_package, changed, size, *_) in there.index.items():
             if _state(self._source(name, is_package=is_package)) == (changed, size):
-                code = there._content[there._place + start :][:length]
-                codes[name] = (is_package, changed, size, code)
+                code = there._code(name)
+                if code is not None:
+                    codes[name] = (is_package, changed, size, code)
+        there.close()
         for name, (changed, size, code) in fresh.items():
             codes[name] = (hasattr(sys.modules[name], "__path__"), changed, size, code)
         index: dict[str, Entry] = {}

@@ -60,7 +60,9 @@ def clone(options: Options) -> int:
     if options.flag("--destroy"):
         lifecycle.remove(original, force=options.flag("--force"))
     if options.flag("--run"):
-        lifecycle.start(made)
+        from rdock.container import starting
+
+        starting.start(made)
     else:
         made.lock.remove()
     return 0

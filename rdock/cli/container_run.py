@@ -8,7 +8,7 @@ import sys
 from rdock.cli import container_create, container_options
 from rdock.cli.attachment import stay
 from rdock.cli.usage import Options
-from rdock.container import lifecycle, streams
+from rdock.container import starting, streams
 from rdock.container.relay import Attached
 from rdock.errors import InvalidParameter
 from rdock.linux import tty
@@ -46,7 +46,7 @@ def run(options: Options) -> int:
         sys.stdout.write(made.container.id + "\n")
         sys.stdout.flush()
     try:
-        connection, _ = lifecycle.start(
+        connection, _ = starting.start(
             made, tty.console_size() if terminal else None, attached=proxy and not detach
         )  # fmt: skip
     except BaseException:

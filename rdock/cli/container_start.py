@@ -1,4 +1,4 @@
-"""start, restart, pause, unpause: a container that exists comes to life, or holds still."""
+"""start and restart: a container that exists comes to life."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from rdock.cli.attachment import stay
 from rdock.cli.container_manage import each, signal_of
 from rdock.cli.main import complain
 from rdock.cli.usage import Options
-from rdock.container import attach, containers, control, lifecycle, streams
+from rdock.container import attach, containers, starting, streams
 from rdock.container.containers import Container
 from rdock.container.relay import Attached
 from rdock.errors import InvalidParameter, RdockError, Unsupported
@@ -40,9 +40,9 @@ def start(options: Options) -> int:
         return _start_attached(options)
 
     def one(container: Container) -> None:
-        made = lifecycle.claim(container)
+        made = starting.claim(container)
         if made is not None:
-            lifecycle.start(made)
+            starting.start(made)
 
     failed: list[str] = []
     code = each(options, one, failed=failed)
@@ -58,11 +58,11 @@ def _start_attached(options: Options) -> int:
     keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
     stdin = options.flag("--interactive") and config.open_stdin
     attached = Attached(stdin, True, True, config.tty, keys, proxy)
-    made = lifecycle.claim(container)
+    made = starting.claim(container)
     if made is None:
         return stay(attach.attach_to(container), attached, container)
     try:
-        connection, _ = lifecycle.start(made, tty.console_size() if config.tty else None, attached=proxy)
+        connection, _ = starting.start(made, tty.console_size() if config.tty else None, attached=proxy)
     except BaseException:
         made.lock.release()
         raise
@@ -89,46 +89,6 @@ def restart(options: Options) -> int:
     number = signal_of(options.text("--signal"))
 
     def one(container: Container) -> None:
-        lifecycle.restart(container, seconds, number)
-
-    return each(options, one)
-
-
-PAUSE_TEXT = """\
-Usage:  rdock pause [OPTIONS] CONTAINER [CONTAINER...]
-
-Pause all processes within one or more containers
-
-Aliases:
-  rdock container pause, rdock pause
-
-Options:
-  -l, --latest   Act on the latest created container
-"""
-
-
-def pause(options: Options) -> int:
-    def one(container: Container) -> None:
-        control.pause(container)
-
-    return each(options, one)
-
-
-UNPAUSE_TEXT = """\
-Usage:  rdock unpause [OPTIONS] CONTAINER [CONTAINER...]
-
-Unpause all processes within one or more containers
-
-Aliases:
-  rdock container unpause, rdock unpause
-
-Options:
-  -l, --latest   Act on the latest created container
-"""
-
-
-def unpause(options: Options) -> int:
-    def one(container: Container) -> None:
-        control.unpause(container)
+        starting.restart(container, seconds, number)
 
     return each(options, one)

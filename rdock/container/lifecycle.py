@@ -1,4 +1,4 @@
-"""What is done to containers: create, start, kill, stop, wait, remove; each an ordered list of steps.
+"""What is done to containers: create, kill, stop, wait, remove (start: starting.py); each an ordered list of steps.
 
 The doors call these. Everything here assumes that the process is root of its small world.
 """
@@ -9,22 +9,22 @@ import os
 import time
 
 from rdock import paths
-from rdock.container import attach, containers, control, events, held_signals, names, removal
+from rdock.container import attach, containers, control, events, names, removal
 from rdock.container.config import Config, HostConfig, stop_signal
 from rdock.container.containers import Container, State
-from rdock.errors import Conflict, NoSuchContainer, NotRunning, RdockError, system_failure
+from rdock.errors import Conflict, NoSuchContainer, NotRunning, system_failure
 from rdock.image import images
 from rdock.image.images import Image
-from rdock.linux import process, signals, sockets
+from rdock.linux import process, signals
 from rdock.runtime import rootless
-from rdock.state import record, timestamp
+from rdock.state import timestamp
 from rdock.state.record import Lock, is_locked
 from rdock.storage import driver, staging
 from rdock.values import Value
 
 STOP_SECONDS = 10
 # How long a lock may outlive the monitor that is dead to all appearance, in seconds; the kernel drops it at once.
-_PATIENCE = 5.0
+PATIENCE = 5.0
 
 
 class Made(Value):
@@ -96,115 +96,6 @@ def _take_name(name: str, container_id: str) -> str:
             continue
 
 
-def claim(container: Container) -> Made | None:
-    """Take a container that exists, to start it; None if it runs already.
-
-    One that is being started or is coming to its end is awaited. Raises Conflict in Docker's words, and
-    NoSuchContainer if it is removed meanwhile.
-    """
-    os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
-    lock = containers.run_lock(container.id)
-    patience = _PATIENCE
-    while True:
-        state = container.state()
-        if state.status == "paused":
-            raise Conflict("cannot start a paused container, try unpause instead")
-        if not state.can_start:
-            return None
-        if lock.acquire(wait=False):
-            break
-        if state.monitor_pid and not state.is_attended and patience <= 0:
-            raise _in_use_elsewhere(container, "start")
-        patience -= _await_step(state)
-    try:
-        made = Made(containers.load(container.id), lock)
-        if made.container.state().can_start:
-            return made
-    except BaseException:
-        lock.remove()
-        raise
-    lock.remove()
-    return None
-
-
-def start(
-    made: Made, console_size: tuple[int, int] | None = None, *, attached: bool = False
-) -> tuple[sockets.socket, int]:
-    """Start a created container: the connection to its streams, and the pid of its keeper.
-
-    With `attached` signals are held back from the moment on from which they are for the container; until
-    then, as while an image is unpacked, they end the command.
-
-    The keeper is a child of this process; whoever stays reaps it. Returns when the container's
-    program runs. Raises what kept it from running; a container with `auto_remove` is gone then.
-    """
-    # What the keeper and the monitor need has to be there before they are forked, and other commands do without it.
-    from rdock.container import keeper
-
-    container = made.container
-    try:
-        os.makedirs(container.bundle, mode=0o700, exist_ok=True)
-        record.remove(container.stop_mark)
-        directories = [] if container.rootfs else images.root_directories(images.lookup(container.image))
-        _make_sources(container)
-    except BaseException as e:
-        _give_up(made)
-        if isinstance(e, OSError):
-            raise system_failure("cannot start the container", e) from e
-        raise
-    ours, theirs = sockets.packet_pair()
-    order = keeper.Order(container, directories, theirs, made.lock, console_size)
-    if attached:
-        held_signals.hold_back()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        keeper.run(order)
-    theirs.close()
-    made.lock.release()
-    try:
-        attach.await_start(ours)
-    except attach.MonitorGone:
-        successor = _attach_to_successor(container)
-        if successor is None:
-            os.waitpid(pid, 0)
-            raise
-        return successor, pid
-    except BaseException:
-        os.waitpid(pid, 0)
-        raise
-    return ours, pid
-
-
-def _attach_to_successor(container: Container) -> sockets.socket | None:
-    """The streams of a container whose monitor was killed just when the program had begun to run."""
-    try:
-        connection = attach.connect(container.bundle)
-        attach.await_start(connection)
-    except (OSError, RdockError):
-        return None
-    return connection
-
-
-def _make_sources(container: Container) -> None:
-    """A source of `-v` that is missing becomes a directory, as with Docker."""
-    for bind in container.host_config.binds:
-        source = bind.split(":")[0]
-        if not os.path.lexists(source):
-            try:
-                os.makedirs(source, exist_ok=True)
-            except OSError as e:
-                raise system_failure("cannot make the source of a mount", e) from e
-
-
-def _give_up(made: Made) -> None:
-    """A container whose start did not come about, before there was a monitor to clear up."""
-    if made.container.host_config.auto_remove:
-        removal.remove_files(made.container)
-    removal.remove_bundle(made.container.id)
-    made.lock.remove()
-
-
 def kill(container: Container, number: int) -> None:
     """Send a signal to process 1. Raises NotRunning.
 
@@ -251,7 +142,7 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
         if not state.is_running:
             break
         if not _end_process(container, state, seconds, number):
-            _await_step(state)  # it has just ended, or is between two runs
+            await_step(state)  # it has just ended, or is between two runs
     await_monitor(container)
     events.note(containers.as_it_is(container), "stop")
     return True
@@ -277,15 +168,6 @@ def _end_process(container: Container, state: State, seconds: int, number: int) 
     return True
 
 
-def restart(container: Container, seconds: int | None = None, number: int | None = None) -> None:
-    """Stop a container if it runs, and start it. Raises what stop and start raise."""
-    stop(container, seconds, number, keep=True)
-    made = claim(container)
-    if made is not None:
-        start(made)
-    events.note(container, "restart")
-
-
 def await_monitor(container: Container) -> None:
     """Wait until the monitor of a run has recorded the end and cleaned up.
 
@@ -297,7 +179,7 @@ def await_monitor(container: Container) -> None:
         state = container.state()
         if state.is_running:
             return
-        _await_step(state)
+        await_step(state)
 
 
 def wait(container: Container) -> int:
@@ -311,7 +193,7 @@ def wait(container: Container) -> int:
             return code
         state = container.state()
         if state.is_running and state.is_attended:
-            _await_step(state)  # another monitor is about to take the place of one that was killed
+            await_step(state)  # another monitor is about to take the place of one that was killed
             state = container.state()  # the old one knows by now that it has ended, and not how
             continue
         await_monitor(container)
@@ -332,7 +214,7 @@ def remove(container: Container, *, force: bool = False) -> None:
     try:
         os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
         lock = containers.run_lock(container.id)
-        patience = _PATIENCE
+        patience = PATIENCE
         while os.path.isdir(container.directory):
             state = container.state()
             if state.is_running:
@@ -345,9 +227,9 @@ def remove(container: Container, *, force: bool = False) -> None:
             elif lock.acquire(wait=False):
                 break
             elif state.monitor_pid and not state.is_attended and patience <= 0:
-                raise _in_use_elsewhere(container, "remove")
+                raise in_use_elsewhere(container, "remove")
             else:
-                patience -= _await_step(state)
+                patience -= await_step(state)
         else:
             return
     except OSError as e:
@@ -359,14 +241,15 @@ def remove(container: Container, *, force: bool = False) -> None:
         lock.remove()
 
 
-def _in_use_elsewhere(container: Container, action: str) -> Conflict:
+def in_use_elsewhere(container: Container, action: str) -> Conflict:
+    """What to say of a container whose lock is held by nobody who could be seen from here."""
     return Conflict(
         f"cannot {action} container {container.name}: it is in use by another machine, or in another "
         "pid namespace, that shares this store"
     )
 
 
-def _await_step(state: State) -> float:
+def await_step(state: State) -> float:
     """Give those who start a container, or end one, a moment to get on: its length in seconds.
 
     The lock tells nothing here: who starts a container keeps it for the container's whole life.

@@ -260,7 +260,7 @@ class Cgroup:
             raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT), self.path)
 
     def kill(self) -> None:
-        """SIGKILL to every process in the group and below, also to those being born meanwhile; their end is not promised yet."""
+        """SIGKILL to every process in the group and below, also to those being born meanwhile; not awaited."""
         try:
             self.set("cgroup.kill", "1")
             return
