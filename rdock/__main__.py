@@ -33,8 +33,6 @@ def start() -> int:
     from rdock.cli.main import main
 
     def all_is_imported() -> None:
-        if importer:
-            importer.close()
         # Nor is it looked through later, in this process or those forked from it.
         gc.freeze()
         gc.enable()

@@ -43,12 +43,12 @@ class Importer:
         self.index: dict[str, Entry] = {}
         self._file = (0, 0)  # which one the index is of: its inode, its time
         self._place = 0
-        self._fd: int | None = None
 
     def read(self) -> None:
-        """Use what there is; no file, or one that another Python made, is the same as an empty one."""
-        fd = self._open()
-        if fd is None:
+        """Learn what there is; no file, or one that another Python made, is the same as an empty one."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return
         try:
             state = os.fstat(fd)
@@ -56,38 +56,25 @@ class Importer:
             length = int.from_bytes(head[_HEAD - 8 :], "little")
             if state.st_size > _HEAD and head[: _HEAD - 8] == MAGIC_NUMBER + state.st_size.to_bytes(8, "little"):
                 self.index = marshal.loads(os.pread(fd, length, _HEAD))
-                self._file, self._place, self._fd = (state.st_ino, state.st_mtime_ns), _HEAD + length, fd
+                self._file, self._place = _identity(state), _HEAD + length
         except OSError:
             pass
         finally:
-            if self._fd is None:
-                os.close(fd)
-
-    def close(self) -> None:
-        """Close the file, of which forked processes know nothing; it is opened again for a module imported later."""
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
-
-    def _open(self) -> int | None:
-        try:
-            return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return None
+            os.close(fd)
 
     def _code(self, name: str) -> bytes | None:
-        """The byte code of a module of the index; None if the file is another one by now."""
-        start, length = self.index[name][3:]
-        if self._fd is not None:
-            return os.pread(self._fd, length, self._place + start)
-        fd = self._open()
-        if fd is None:
+        """The byte code of a module of the index; None if the file is another one by now.
+
+        It is opened each time: a process forked from this one closes what it does not know, and has other files
+        at the same numbers then.
+        """
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return None
         try:
-            state = os.fstat(fd)
-            if (state.st_ino, state.st_mtime_ns) != self._file:
-                return None
-            return os.pread(fd, length, self._place + start)
+            start, length = self.index[name][3:]
+            return os.pread(fd, length, self._place + start) if _identity(os.fstat(fd)) == self._file else None
         finally:
             os.close(fd)
 
@@ -147,7 +134,6 @@ class Importer:
                 code = there._code(name)
                 if code is not None:
                     codes[name] = (is_package, changed, size, code)
-        there.close()
         for name, (changed, size, code) in fresh.items():
             codes[name] = (hasattr(sys.modules[name], "__path__"), changed, size, code)
         index: dict[str, Entry] = {}
@@ -183,6 +169,10 @@ def _state(source: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
+
+
+def _identity(file: os.stat_result) -> tuple[int, int]:
+    return file.st_ino, file.st_mtime_ns
 
 
 def _code_of(name: str, spec: Any) -> bytes:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 STORAGE_DRIVERS = ("overlay", "fuse-overlayfs", "copy")
 ID_MODES = ("auto", "subids", "direct", "single")
 
+# The name of rdock's own runtime, in `--runtime` and in a container's record.
+BUILTIN = "rdock"
+
 
 class Settings(Value):
     """What the user has chosen; the defaults are what is probed."""
@@ -26,7 +29,7 @@ class Settings(Value):
     """One of STORAGE_DRIVERS; empty: the best that works here."""
     id_mode: str = "auto"
     """How root of the small world is made; one of ID_MODES."""
-    runtime: str = "rdock"
+    runtime: str = BUILTIN
     """`rdock` or the name or path of an OCI runtime."""
     holder_linger: float = 5.0
     """Seconds that the shared namespaces outlive their last user, 0 to 10."""

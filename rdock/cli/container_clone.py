@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from rdock.cli.usage import Options
-from rdock.container import containers, lifecycle
+from rdock.container import containers, creating, lifecycle
 from rdock.container.containers import Container
 from rdock.errors import Conflict, NoSuchContainer
 from rdock.image import images
@@ -47,7 +47,7 @@ def clone(options: Options) -> int:
     config = original.config
     if config.hostname == original.short_id:
         config = config._replace(hostname="")  # it was not chosen, and the new one gets its own
-    made = lifecycle.create(
+    made = creating.create(
         None if original.rootfs else images.lookup(image_name if options.arguments[2:] else original.image),
         image_name,
         config,

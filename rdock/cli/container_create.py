@@ -8,9 +8,9 @@ import sys
 from rdock.cli import container_options
 from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
-from rdock.container import containers, lifecycle, request, sharing
+from rdock.container import containers, creating, request, sharing
 from rdock.container.config import Config, HostConfig
-from rdock.container.lifecycle import Made
+from rdock.container.creating import Made
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, reason
 from rdock.image import starter
 from rdock.image.manifest import ImageConfig
@@ -63,7 +63,7 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
         config = request.merge(config, own, given_command=bool(words))
         if options.flag("--replace"):
             _remove(container_name)
-        made = lifecycle.create(image, name, config, host, container_name, rootfs=rootfs)
+        made = creating.create(image, name, config, host, container_name, rootfs=rootfs)
         cidfile.write(made.container.id)
     except BaseException:
         cidfile.remove()
@@ -84,6 +84,8 @@ def _tell_of_own_id(config: Config, host: HostConfig) -> None:
 
 
 def _remove(name: str) -> None:
+    from rdock.container import lifecycle
+
     try:
         lifecycle.remove(containers.lookup(name), force=True)
     except NoSuchContainer:

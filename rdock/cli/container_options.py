@@ -9,18 +9,19 @@ from __future__ import annotations
 import os
 import sys
 
-from rdock.cli import refusals
 from rdock.cli.main import callers_directory
 from rdock.cli.usage import Options
-from rdock.container import capability_sets, request, security_options, streams
+from rdock.container import capability_sets, request, streams
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
 from rdock.errors import InvalidParameter, Unavailable
-from rdock.network import endpoint, sandbox, uplink
+from rdock.network import modes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import Any, TypeVar
+
+    from rdock.network.endpoint import Bindings, PortBinding
 
     T = TypeVar("T")
 
@@ -105,6 +106,8 @@ def check_together(options: Options, *, detach: bool, starts: bool) -> None:
     if options.text("--uts") == "host" and options.text("--domainname"):
         raise InvalidParameter("conflicting options: domainname and the UTS mode")
     if (options.text("--isolation") or "default") != "default":
+        from rdock.cli import refusals
+
         command = "run" if starts else "create"
         raise refusals.of_option(command, "--isolation", f"'rdock {command} --isolation'") or AssertionError
 
@@ -133,7 +136,7 @@ def config(options: Options, words: list[str], *, detach: bool) -> Config:
     entrypoint, stdin = options.text("--entrypoint"), options.flag("--interactive")
     wanted = streams.parse_streams(options.list("--attach")) or {"stdout", "stderr"}
     wanted = set() if detach else wanted | ({"stdin"} if stdin else set())
-    published = [binding.key for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
+    published = [binding.key for binding in _published(options)]
     return Config(
         hostname=_hostname(options),
         domainname=request.check_domain(options.text("--domainname") or ""),
@@ -164,7 +167,6 @@ def _hostname(options: Options) -> str:
 
 def host_config(options: Options) -> HostConfig:
     """What it gets of this machine. Raises InvalidParameter, Unsupported, NoSuchContainer."""
-    published = [binding for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
     privileged = options.flag("--privileged")
     capabilities = capability_sets.resolve(options.list("--cap-add"), options.list("--cap-drop"), privileged)
     host = HostConfig(
@@ -172,7 +174,7 @@ def host_config(options: Options) -> HostConfig:
         container_id_file=options.text("--cidfile") or "",
         log_config=streams.parse_log_config(options.text("--log-driver") or "", options.list("--log-opt")),
         network_mode=_network_mode(options),
-        port_bindings=endpoint.to_bindings(published),
+        port_bindings=_port_bindings(options),
         restart_policy=request.parse_restart_policy(options.text("--restart") or ""),
         auto_remove=options.flag("--rm"),
         annotations=request.parse_annotations(options.list("--annotation")),
@@ -180,7 +182,7 @@ def host_config(options: Options) -> HostConfig:
         cap_drop=options.list("--cap-drop"),
         privileged=privileged,
         readonly_rootfs=options.flag("--read-only"),
-        security_opt=security_options.parse(options.list("--security-opt"), capabilities),
+        security_opt=_security(options, capabilities),
         tmpfs=request.parse_tmpfs(options.list("--tmpfs")),
         init=options.flag("--init") or options.given("--init-path"),
         init_path=request.check_init(options.text("--init-path"), callers_directory()),
@@ -202,6 +204,31 @@ def host_config(options: Options) -> HostConfig:
         device_nodes.gather(devices)
         host = host._replace(devices=devices)
     return host
+
+
+def _published(options: Options) -> list[PortBinding]:
+    if not options.list("--publish"):
+        return []
+    from rdock.network import endpoint
+
+    return [binding for text in options.list("--publish") for binding in endpoint.parse_publish(text)]
+
+
+def _port_bindings(options: Options) -> Bindings:
+    published = _published(options)
+    if not published:
+        return {}
+    from rdock.network import endpoint
+
+    return endpoint.to_bindings(published)
+
+
+def _security(options: Options, capabilities: Collection[str]) -> list[str]:
+    if not options.list("--security-opt"):
+        return []
+    from rdock.container import security_options
+
+    return security_options.parse(options.list("--security-opt"), capabilities)
 
 
 def _modes(options: Options) -> dict[str, Any]:
@@ -254,9 +281,11 @@ def _bind(text: str) -> str:
 
 def _network_mode(options: Options) -> str:
     """The network that is asked for. Where the default one is not possible and nothing is to be published, none."""
-    mode = sandbox.parse_mode(options.text("--network") or "")
+    mode = modes.parse(options.text("--network") or "")
     if options.given("--network") or options.list("--publish"):
         return mode
+    from rdock.network import uplink
+
     try:
         uplink.find()
     except Unavailable as e:

@@ -6,6 +6,7 @@ these, so that the command line and the API understand the same words.
 
 from __future__ import annotations
 
+from rdock.config import BUILTIN
 from rdock.errors import InvalidParameter, reason
 from rdock.linux import signals
 from rdock.values import Value
@@ -77,7 +78,7 @@ class HostConfig(Value):
     """An init program of the host's, in the place of rdock's own."""
     shm_size: int = SHM_SIZE
     sysctls: dict[str, str] = {}
-    runtime: str = "rdock"
+    runtime: str = BUILTIN
     devices: list[dict[str, str]] = []
     """PathOnHost, PathInContainer, CgroupPermissions."""
     ulimits: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""What is done to containers: create, kill, stop, wait, remove (start: starting.py); each an ordered list of steps.
+"""What is done to containers that exist: kill, stop, wait, remove; each an ordered list of steps.
 
 The doors call these. Everything here assumes that the process is root of its small world.
 """
@@ -9,91 +9,17 @@ import os
 import time
 
 from rdock import paths
-from rdock.container import attach, containers, control, events, names, removal
-from rdock.container.config import Config, HostConfig, stop_signal
+from rdock.container import attach, containers, control, events, removal
+from rdock.container.config import stop_signal
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NoSuchContainer, NotRunning, system_failure
-from rdock.image import images
-from rdock.image.images import Image
 from rdock.linux import process, signals
-from rdock.runtime import rootless
-from rdock.state import timestamp
-from rdock.state.record import Lock, is_locked
-from rdock.storage import driver, staging
-from rdock.values import Value
+from rdock.state.record import is_locked
+from rdock.storage import staging
 
 STOP_SECONDS = 10
 # How long a lock may outlive the monitor that is dead to all appearance, in seconds; the kernel drops it at once.
 PATIENCE = 5.0
-
-
-class Made(Value):
-    """A container that was just created, with its run lock, which the caller owns."""
-
-    container: Container
-    lock: Lock
-
-
-def create(
-    image: Image | None, image_name: str, config: Config, host: HostConfig, name: str = "", *, rootfs: str = ""
-) -> Made:
-    """Create a container from an image, or on the directory `rootfs` without one; nothing of it runs yet.
-
-    The configuration is already merged with the image's. Raises Conflict if the name is taken.
-    """
-    container_id = os.urandom(32).hex()
-    if name:
-        containers.check_name(name)
-    config = config._replace(hostname=config.hostname or container_id[:12])
-    try:
-        os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
-        lock = containers.run_lock(container_id)
-        lock.acquire()
-    except OSError as e:
-        raise system_failure("cannot create the container", e) from e
-    try:
-        name = _take_name(name, container_id)
-        container = Container(
-            id=container_id,
-            name=name,
-            created=timestamp.now(),
-            image=image.id if image else "",
-            image_name=image_name,
-            config=config,
-            host_config=host,
-            driver=driver.chosen(),
-            id_mode=rootless.entered().mode,
-            rootfs=rootfs,
-        )
-        with staging.entry() as entry:
-            containers.save(container, entry.path)
-            with images.unchanged():
-                if image:
-                    images.lookup(image.id)  # or it was removed meanwhile
-                os.rename(entry.path, container.directory)
-                entry.placed = True
-    except BaseException as e:
-        containers.drop_name(name, container_id)
-        lock.remove()
-        if isinstance(e, OSError):
-            raise system_failure("cannot create the container", e) from e
-        raise
-    events.note(container, "create")
-    return Made(container, lock)
-
-
-def _take_name(name: str, container_id: str) -> str:
-    """The wanted name, or one that is made up and free."""
-    if name:
-        containers.take_name(name, container_id)
-        return name
-    while True:
-        name = names.invent()
-        try:
-            containers.take_name(name, container_id)
-            return name
-        except Conflict:
-            continue
 
 
 def kill(container: Container, number: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
+from rdock.config import BUILTIN
 from rdock.container import changing, containers, events
 from rdock.container.containers import Container, State
 from rdock.errors import NoSuchContainer, RdockError
@@ -124,10 +125,10 @@ def _finish_journal(path: str) -> bool:
 
 def _undo_runtime(container: Container) -> None:
     """An external runtime's process 1 does not end with its monitor, and may not have been recorded yet."""
+    if container.host_config.runtime == BUILTIN:
+        return
     from rdock.runtime import engines
 
-    if container.host_config.runtime == engines.BUILTIN:
-        return
     try:
         engines.choose(container.host_config.runtime).delete(container.id, container.bundle)
     except RdockError:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
+from rdock.config import BUILTIN
 from rdock.container import containers
 from rdock.container.config import HostConfig
 from rdock.container.containers import Container
 from rdock.errors import Conflict, InvalidParameter, NoSuchContainer, Unsupported, system_failure
 from rdock.linux import mount as m
 from rdock.linux import namespaces
-from rdock.runtime import engines, neighbour
 from rdock.values import Value
 
 CONTAINER = "container:"
@@ -68,7 +68,7 @@ def check(host: HostConfig, *, starts: bool) -> None:
     """
     for kind, mode in _modes(host).items():
         if mode.startswith(CONTAINER):
-            if host.runtime != engines.BUILTIN:
+            if host.runtime != BUILTIN:
                 raise Unsupported(f"--{kind} {CONTAINER}…: only rdock's own runtime can join another container")
             if starts:
                 _donor(kind, mode)
@@ -120,6 +120,8 @@ def prepare(container: Container) -> Shared:
                 _close(found)
                 raise InvalidParameter("cannot join two containers whose user namespaces are different ones")
             if kind == "ipc":
+                from rdock.runtime import neighbour  # long there, in a process that runs containers
+
                 memory = neighbour.clone_tree(found["user"], found["mount"], "/dev/shm")
             _close({"user": opened.pop("user", -1), "mount": found.pop("mount")})
             opened |= found

@@ -11,7 +11,7 @@ import os
 from rdock import paths
 from rdock.container import attach, containers, events, held_signals, keeper, lifecycle, removal
 from rdock.container.containers import Container
-from rdock.container.lifecycle import Made
+from rdock.container.creating import Made
 from rdock.errors import Conflict, RdockError, system_failure
 from rdock.image import images
 from rdock.linux import sockets

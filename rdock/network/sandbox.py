@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 
-from rdock.errors import InvalidParameter, NotThereYet
 from rdock.linux import sockets
 from rdock.network import names
 from rdock.network.subnet import Subnet
 from rdock.state import record
 from rdock.values import Value
 
-MODES = ("none", "host", "slirp4netns")
 _HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -24,20 +22,6 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
-
-
-def parse_mode(text: str) -> str:
-    """The network of a container from `--network`; Docker's default names mean the default here.
-
-    Raises InvalidParameter for one that does not exist.
-    """
-    if text in ("", "default", "bridge"):
-        return "slirp4netns"
-    if text.startswith("container:"):
-        raise NotThereYet(f"'--network {text}' is not there yet")
-    if text not in MODES:
-        raise InvalidParameter(f"network {text} not found")
-    return text
 
 
 class Resolving(Value):

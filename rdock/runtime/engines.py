@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from rdock.config import BUILTIN
 from rdock.runtime import parent, remains
 from rdock.runtime.parent import Created, Meanwhile
 
@@ -16,9 +17,6 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
     from rdock.runtime.external import External
-
-
-BUILTIN = "rdock"
 
 
 class Builtin:

@@ -18,10 +18,10 @@ from rdock.bytecode import Importer
 importer = Importer({root!r} + "/pack")
 importer.read()
 sys.meta_path.insert(0, importer)
+{meanwhile}
 import pack.inner.first
 first = pack.inner.first
 print(first.VALUE, type(first.__spec__.loader).__name__, first.__file__, pack.inner.__path__)
-importer.close()
 importer.update()
 """
 _CHECKOUT = str(Path(__file__).resolve().parents[2])
@@ -37,8 +37,8 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(root: Path, *flags: str) -> list[str]:
-    code = _PROGRAM.format(root=str(root), checkout=_CHECKOUT)
+def run(root: Path, *flags: str, meanwhile: str = "") -> list[str]:
+    code = _PROGRAM.format(root=str(root), checkout=_CHECKOUT, meanwhile=meanwhile)
     done = subprocess.run([sys.executable, "-I", *flags, "-c", code], capture_output=True, text=True, check=True)
     assert not done.stderr
     return done.stdout.split()
@@ -48,6 +48,21 @@ def table(root: Path) -> Path:
     found = list((root / "pack" / "__pycache__").glob("start.*"))
     assert len(found) == 1
     return found[0]
+
+
+def test_descriptors_closed_meanwhile_are_not_read(root: Path) -> None:
+    """A forked process closes all it does not know, and then has other files at the same numbers."""
+    run(root)
+    others = "import os; os.closerange(3, 99); [os.open('/dev/zero', os.O_RDONLY) for _ in range(9)]"
+    assert run(root, meanwhile=others)[:2] == ["1", "Importer"]
+
+
+def test_file_replaced_meanwhile(root: Path) -> None:
+    """The index is that of another file then, in which the places are other modules'."""
+    run(root)
+    new = f"import os, shutil; shutil.copy({str(table(root))!r}, 'new'); os.rename('new', {str(table(root))!r})"
+    assert run(root, meanwhile=f"import os; os.chdir({str(root)!r}); {new}")[:2] == ["1", "SourceFileLoader"]
+    assert run(root)[:2] == ["1", "Importer"]
 
 
 def test_the_second_start_comes_from_the_file(root: Path) -> None:
