@@ -11,11 +11,16 @@ from rdock.cli.usage import Options
 from rdock.container import containers, creating, request, sharing
 from rdock.container.config import Config, HostConfig
 from rdock.container.creating import Made
-from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, reason
-from rdock.image import starter
+from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, printable, reason
+from rdock.image import images, starter
 from rdock.image.manifest import ImageConfig
 from rdock.runtime import rootless
 from rdock.state import probes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rdock.image.images import Image
+    from rdock.image.manifest import Platform
 
 CREATE_TEXT = container_options.help_text("""\
 Usage:  rdock create [OPTIONS] IMAGE [COMMAND] [ARG...]
@@ -58,6 +63,8 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
             rootfs = request.check_rootfs(name, callers_directory())
         else:
             image = starter.find(name, options.text("--pull") or "missing")
+            if image is None:
+                image = _pull(name, platform, quiet=options.flag("--quiet"))
             request.check_platform(platform, image, name)
         own = image.config if image else ImageConfig.from_json(b'{"os": "linux"}')
         config = request.merge(config, own, given_command=bool(words))
@@ -69,6 +76,22 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
         cidfile.remove()
         raise
     return made
+
+
+def _pull(name: str, platform: Platform | None, *, quiet: bool) -> Image:
+    """Have the image come from its registry; names much like it in the store are worth a hint if it does not."""
+    from rdock.cli import transfer
+
+    if images.find(name) is None:
+        sys.stderr.write(f"Unable to find image '{printable(images.shown(name))}' locally\n")
+    try:
+        transfer.fetch(name, platform, quiet=quiet)
+    except RdockError as e:
+        near = images.similar(name)
+        if near and not e.hint:
+            e.hint = f"there is {', '.join(near[:5])}" + (f" and {len(near) - 5} more" if len(near) > 5 else "")
+        raise
+    return images.lookup(name)
 
 
 def _tell_of_own_id(config: Config, host: HostConfig) -> None:

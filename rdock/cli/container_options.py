@@ -83,8 +83,8 @@ _SHARED = """\
   -v, --volume list              Bind mount a volume
   -w, --workdir string           Working directory inside the container
 """
-# Nothing follows from these here: pulls have no output yet, health is not looked after.
-IDLE = ("--quiet", "--no-healthcheck")
+# Nothing follows from this here: health is not looked after.
+IDLE = ("--no-healthcheck",)
 
 
 def help_text(head: str, own: str = "") -> str:

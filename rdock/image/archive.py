@@ -12,15 +12,13 @@ import os
 from contextlib import ExitStack
 
 from rdock.errors import DataLoss, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
-from rdock.image import blobs, catalog, compression, journal, layer, reference
+from rdock.image import blobs, compression, journal, layer, reference, storing
 from rdock.image.changes import apply_changes
 from rdock.image.journal import Journal
 from rdock.image.manifest import (
     INDEX_TYPES,
     MANIFEST_TYPES,
-    OCI_CONFIG,
     OCI_LAYER,
-    OCI_MANIFEST,
     Descriptor,
     ImageConfig,
     Index,
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
 Say: TypeAlias = "Callable[[str], None]"
 
 _MAX_NESTING = 3
-_LAYER_SUFFIX = {"": "", "gzip": "+gzip", "zstd": "+zstd"}
 
 
 class _Found(Value):
@@ -90,32 +87,13 @@ def load(fd: int, *, say: Say = _silent, warn: Say = _silent) -> list[str]:
         else:
             members = SpooledMembers(blobs.read_chunks(fd), stack.enter_context(staging.entry()))
         stored = [(_store_image(found, members, making, warn), found.references) for found in _find_images(members)]
-        _record(stored)
+        storing.record_images(stored)
     for image, names in stored:
         for name in names:
             say(f"Loaded image: {reference.parse(name).familiar}")
         if not names:
             say(f"Loaded image ID: sha256:{image.config.id}")
     return [image.config.id for image, _ in stored]
-
-
-class _Stored(Value):
-    """An image all parts of which are in the store."""
-
-    config: ImageConfig
-    manifest_digest: str
-    manifest_size: int
-    media_type: str
-
-
-def _record(stored: list[tuple[_Stored, list[str]]]) -> None:
-    """List the images and their names, all or none."""
-    blobs.flush()
-    with catalog.change() as state:
-        for image, names in stored:
-            state.add(image.config.id, image.manifest_digest, image.manifest_size, image.media_type)
-            for name in names:
-                state.references[name] = image.config.id
 
 
 def _find_images(members: Members) -> list[_Found]:
@@ -202,7 +180,7 @@ def _blob_member(digest: str) -> str:
 # -- storing -------------------------------------------------------------------------------------
 
 
-def _store_image(found: _Found, members: Members, making: Journal, warn: Say) -> _Stored:
+def _store_image(found: _Found, members: Members, making: Journal, warn: Say) -> storing.Stored:
     config = ImageConfig.from_json(found.config)
     if config.os and config.os != "linux":
         raise Unsupported(f"cannot load image: operating system {config.os[:40]!r} is not supported")
@@ -216,24 +194,9 @@ def _store_image(found: _Found, members: Members, making: Journal, warn: Say) ->
     for number, (name, chain) in enumerate(zip(found.layers, chain_ids(config.diff_ids), strict=True)):
         announced = given[number] if given else None
         descriptors.append(_store_layer(members, name, announced, config.diff_ids[number], (chain, parent), making))
-        _warn_of_notes(chain, warn)
+        storing.warn_of_notes(chain, warn)
         parent = chain
-    return _store_documents(config, found.manifest, descriptors, making)
-
-
-def _store_documents(config: ImageConfig, raw: bytes, descriptors: list[Descriptor], making: Journal) -> _Stored:
-    """Store config and manifest; an image that came without a manifest gets one."""
-    config_digest = "sha256:" + config.id
-    if not raw:
-        described = Descriptor(OCI_CONFIG, config_digest, len(config.raw))
-        raw = encode(Manifest(OCI_MANIFEST, described, tuple(descriptors)).to_json())
-    manifest = Manifest.from_json(raw)
-    if manifest.config.digest != config_digest:
-        raise DataLoss("invalid image archive: the manifest is of another image config")
-    making.note_blob(config_digest)
-    blobs.put(config.raw)
-    making.note_blob("sha256:" + hashlib.sha256(raw).hexdigest())
-    return _Stored(config, blobs.put(raw), len(raw), manifest.media_type)
+    return storing.store_documents(config, found.manifest, descriptors, making)
 
 
 def _store_layer(
@@ -255,58 +218,15 @@ def _store_layer(
     if digest and blobs.exists(digest):
         if announced and blobs.size(digest) != announced.size:
             raise DataLoss(f"blob {digest}: {blobs.size(digest)} bytes instead of the {announced.size} announced")
-        _unpack(blobs.chunks(digest), diff_id, chain, parent)
+        storing.unpack(blobs.chunks(digest), diff_id, chain, parent)
     else:
         with blobs.Writer(digest, announced.size if announced else None) as writer:
-            _unpack(_copying(members.chunks(name), writer), diff_id, chain, parent)
+            storing.unpack(storing.copying(members.chunks(name), writer), diff_id, chain, parent)
             making.note_blob(writer.check())
             digest = writer.commit()
     if announced:
         return announced
-    return Descriptor(_layer_type(digest), digest, blobs.size(digest))
-
-
-def _copying(chunks: Iterable[bytes], writer: blobs.Writer) -> Iterator[bytes]:
-    for chunk in chunks:
-        writer.write(chunk)
-        yield chunk
-
-
-def _unpack(chunks: Iterator[bytes], diff_id: str, chain: str, parent: str) -> None:
-    """Unpack a layer unless it is there, and verify it in any case: each stream is read to its end."""
-    unpacked = False
-
-    def fill(root: int) -> layers.Content:
-        nonlocal unpacked
-        unpacked = True
-        return layer.apply(chunks, root)
-
-    layers.ensure(chain, parent, diff_id, fill)
-    if not unpacked:
-        found = hashlib.sha256()
-        for chunk in compression.open_stream(chunks)[1]:
-            found.update(chunk)
-        if "sha256:" + found.hexdigest() != diff_id:
-            raise DataLoss(f"layer {diff_id}: content has the digest sha256:{found.hexdigest()}")
-
-
-def _layer_type(digest: str) -> str:
-    fd = blobs.open_blob(digest)
-    try:
-        kind = compression.detect(os.pread(fd, 8, 0))
-    finally:
-        os.close(fd)
-    if kind not in _LAYER_SUFFIX:
-        raise Unsupported(f"unsupported compression of a layer: {kind}")
-    return OCI_LAYER + _LAYER_SUFFIX[kind]
-
-
-def _warn_of_notes(chain: str, warn: Say) -> None:
-    found = layers.get(chain)
-    for note in found.notes:
-        warn(note)
-    if found.foreign:
-        warn(f"{found.foreign} files belong to other users in the image; with one id only all of them are yours")
+    return Descriptor(storing.layer_type(digest), digest, blobs.size(digest))
 
 
 # -- import --------------------------------------------------------------------------------------
@@ -342,10 +262,12 @@ def import_tree(
         if not blobs.exists(digest):
             making.note_blob(digest)
             writer.commit()
-        described = Descriptor(OCI_LAYER + _LAYER_SUFFIX[kind], digest, writer.size)
+        described = Descriptor(OCI_LAYER + storing.LAYER_SUFFIX[kind], digest, writer.size)
         config = ImageConfig.from_json(encode(_imported_config(diff_id, run, message)))
-        _record([(_store_documents(config, b"", [described], making), [str(wanted)] if wanted else [])])
-        _warn_of_notes(chain, warn)
+        storing.record_images(
+            [(storing.store_documents(config, b"", [described], making), [str(wanted)] if wanted else [])]
+        )
+        storing.warn_of_notes(chain, warn)
     say(f"sha256:{config.id}")
     return config.id
 
@@ -362,9 +284,9 @@ def _importable(chunks: Iterator[bytes], writer: blobs.Writer) -> tuple[str, Ite
         yield from chunks
 
     kind = compression.detect(start)
-    if kind in _LAYER_SUFFIX:
-        return kind, _copying(everything(), writer)
-    return "", _copying(compression.open_stream(everything())[1], writer)
+    if kind in storing.LAYER_SUFFIX:
+        return kind, storing.copying(everything(), writer)
+    return "", storing.copying(compression.open_stream(everything())[1], writer)
 
 
 def _imported_config(diff_id: str, run: Json, message: str) -> Json:

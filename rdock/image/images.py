@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeAlias
 
+    from rdock.image.reference import Reference
+
 
 class Use(Value):
     """A container that was made from an image."""
@@ -115,6 +117,15 @@ def list_images() -> list[Image]:
     return sorted(found, key=lambda image: (image.created, image.added), reverse=True)
 
 
+def known_layers() -> set[tuple[str, str]]:
+    """Which blob, by digest, was verified to be which layer, by DiffID: all pairs in the store."""
+    return {
+        (descriptor.digest, diff_id)
+        for image in list_images()
+        for descriptor, diff_id in zip(image.manifest.layers, image.config.diff_ids, strict=True)
+    }
+
+
 def _resolve(state: Catalog, name: str) -> str:
     """The id that is meant, or nothing. References win over ids, whole ids over beginnings of ids."""
     digits = name.removeprefix("sha256:")
@@ -157,6 +168,15 @@ def shown(name: str) -> str:
         return reference.parse(name).tagged().familiar
     except InvalidParameter:
         return name
+
+
+def tags_of(repository: Reference) -> list[Reference]:
+    """The repository's names in the store, one for each tag. Raises NotFound in Docker's words if there are none."""
+    found = [reference.parse(name) for name in catalog.read().references if "@" not in name]
+    tagged = [other for other in found if other.name == repository.name]
+    if not tagged:
+        raise NotFound(f"An image does not exist locally with the tag: {repository.familiar_name}")
+    return sorted(tagged, key=lambda other: other.tag)
 
 
 def similar(name: str) -> list[str]:

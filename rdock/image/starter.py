@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rdock import launch
-from rdock.errors import InvalidParameter, NoSuchImage, Unavailable
+from rdock.errors import InvalidParameter, NoSuchImage
 from rdock.image import images
 from rdock.image.images import Image
 
@@ -13,15 +13,16 @@ NAME = "rdock/starter"
 PULL_POLICIES = ("always", "missing", "never")
 
 
-def find(name: str, pull: str) -> Image:
-    """The image for a new container; the starter appears in the store when it is first asked for.
+def find(name: str, pull: str) -> Image | None:
+    """The image for a new container, None if it has to be pulled first; the starter is there when it is asked for.
 
-    Raises NoSuchImage, and Unavailable where it would have to come from a registry.
+    Raises NoSuchImage where nothing may be pulled.
     """
     if pull not in PULL_POLICIES:
         raise InvalidParameter(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
+    is_own = name in (NAME, f"{NAME}:latest", f"docker.io/{NAME}:latest")
     found = images.find(name)
-    if found is None and pull != "never" and name in (NAME, f"{NAME}:latest", f"docker.io/{NAME}:latest"):
+    if found is None and pull != "never" and is_own:
         from rdock.image import archive  # most runs find their image, and need no part of it
 
         fd = archive.open_file(os.path.join(launch.bundled(), "rdock", "starter", "starter.tar.gz"))
@@ -30,22 +31,7 @@ def find(name: str, pull: str) -> Image:
         finally:
             os.close(fd)
         found = images.find(name)
-    if found is not None and pull != "always":
-        return found
     if found is None and pull == "never":
         raise NoSuchImage(images.shown(name))
-    raise _no_registry(name, found)
-
-
-def _no_registry(name: str, found: Image | None) -> Unavailable:
-    shown = images.shown(name)
-    if found is not None:
-        return Unavailable(
-            f"cannot pull '{shown}': pulling from a registry is not there yet",
-            hint="--pull missing, the default, takes the image that is there",
-        )
-    near = images.similar(name)
-    hint = "rdock load -i FILE or rdock import FILE NAME; rdock/starter is built in"
-    if near:
-        hint = f"there is {', '.join(near[:5])}" + (f" and {len(near) - 5} more" if len(near) > 5 else "")
-    return Unavailable(f"Unable to find image '{shown}' locally: pulling from a registry is not there yet", hint)
+    # The starter is in no registry.
+    return None if pull == "always" and not is_own else found
