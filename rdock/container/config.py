@@ -89,6 +89,11 @@ class HostConfig(Value):
         """Whether the container has a pid namespace of its own."""
         return self.pid_mode in ("", "private")
 
+    @property
+    def external_runtime(self) -> str:
+        """The name or path of the OCI runtime that runs the container; empty if rdock does itself."""
+        return "" if self.runtime == BUILTIN else self.runtime
+
 
 def read_env_file(path: str, environment: Mapping[str, str] | None) -> list[str]:
     """The lines of an `--env-file`, as Docker reads them: NAME=VALUE, or NAME to copy from

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.config import BUILTIN
 from rdock.container import changing, containers, events
 from rdock.container.containers import Container, State
 from rdock.errors import NoSuchContainer, RdockError
@@ -125,12 +124,12 @@ def _finish_journal(path: str) -> bool:
 
 def _undo_runtime(container: Container) -> None:
     """An external runtime's process 1 does not end with its monitor, and may not have been recorded yet."""
-    if container.host_config.runtime == BUILTIN:
+    if not container.host_config.external_runtime:
         return
     from rdock.runtime import engines
 
     try:
-        engines.choose(container.host_config.runtime).delete(container.id, container.bundle)
+        engines.choose(container.host_config.external_runtime).delete(container.id, container.bundle)
     except RdockError:
         pass  # it is not installed any more
 

@@ -67,7 +67,7 @@ class Run:
 
     def __init__(self, container: Container) -> None:
         self.container = container
-        self.engine: Engine = engines.choose(container.host_config.runtime)
+        self.engine: Engine = engines.choose(container.host_config.external_runtime)
         self.subnet = subnet.choose()
         self.group: cgroup.Cgroup | None = None
         self.bindings: endpoint.Bindings = {}

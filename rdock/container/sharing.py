@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 
-from rdock.config import BUILTIN
 from rdock.container import containers
 from rdock.container.config import HostConfig
 from rdock.container.containers import Container
@@ -68,7 +67,7 @@ def check(host: HostConfig, *, starts: bool) -> None:
     """
     for kind, mode in _modes(host).items():
         if mode.startswith(CONTAINER):
-            if host.runtime != BUILTIN:
+            if host.external_runtime:
                 raise Unsupported(f"--{kind} {CONTAINER}…: only rdock's own runtime can join another container")
             if starts:
                 _donor(kind, mode)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from rdock.config import BUILTIN
 from rdock.runtime import parent, remains
 from rdock.runtime.parent import Created, Meanwhile
 
@@ -58,8 +57,8 @@ Engine: TypeAlias = "Builtin | External"
 
 
 def choose(name: str) -> Engine:
-    """The engine of that name or path. Raises Unavailable if it is not installed."""
-    if name == BUILTIN:
+    """The OCI runtime of that name or path, rdock's own for an empty one. Raises Unavailable if it is not there."""
+    if not name:
         return Builtin()
     from rdock.runtime.external import External
 
