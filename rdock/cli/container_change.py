@@ -1,4 +1,4 @@
-"""rename, update, prune, pause, unpause: what is changed of containers that exist."""
+"""rename, update, prune: what containers are called and how they are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from rdock.cli import output
 from rdock.cli.container_manage import each
 from rdock.cli.usage import Options
-from rdock.container import changing, containers, control, pruning, request
+from rdock.container import changing, containers, pruning, request
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter
 
@@ -85,43 +85,3 @@ def prune(options: Options) -> int:
         sys.stdout.write("Deleted Containers:\n" + "".join(f"{container_id}\n" for container_id in removed) + "\n")
     sys.stdout.write(f"Total reclaimed space: {output.size(freed)}\n")
     return 0
-
-
-PAUSE_TEXT = """\
-Usage:  rdock pause [OPTIONS] CONTAINER [CONTAINER...]
-
-Pause all processes within one or more containers
-
-Aliases:
-  rdock container pause, rdock pause
-
-Options:
-  -l, --latest   Act on the latest created container
-"""
-
-
-def pause(options: Options) -> int:
-    def one(container: Container) -> None:
-        control.pause(container)
-
-    return each(options, one)
-
-
-UNPAUSE_TEXT = """\
-Usage:  rdock unpause [OPTIONS] CONTAINER [CONTAINER...]
-
-Unpause all processes within one or more containers
-
-Aliases:
-  rdock container unpause, rdock unpause
-
-Options:
-  -l, --latest   Act on the latest created container
-"""
-
-
-def unpause(options: Options) -> int:
-    def one(container: Container) -> None:
-        control.unpause(container)
-
-    return each(options, one)

@@ -1,4 +1,4 @@
-"""wait, stop, kill, rm: what is done to containers that exist."""
+"""wait, stop, kill, rm, pause, unpause: what is done to containers that exist."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 from rdock.cli.main import complain
 from rdock.cli.usage import Options
-from rdock.container import containers, lifecycle
+from rdock.container import containers, control, lifecycle
 from rdock.container.containers import Container
 from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, NotThereYet, RdockError, UsageError
 from rdock.linux import signals
@@ -161,3 +161,43 @@ def references(options: Options) -> list[str]:
     if options.arguments:
         raise UsageError("--latest and containers cannot be used together", options.hint)
     return [containers.latest().id]
+
+
+PAUSE_TEXT = """\
+Usage:  rdock pause [OPTIONS] CONTAINER [CONTAINER...]
+
+Pause all processes within one or more containers
+
+Aliases:
+  rdock container pause, rdock pause
+
+Options:
+  -l, --latest   Act on the latest created container
+"""
+
+
+def pause(options: Options) -> int:
+    def one(container: Container) -> None:
+        control.pause(container)
+
+    return each(options, one)
+
+
+UNPAUSE_TEXT = """\
+Usage:  rdock unpause [OPTIONS] CONTAINER [CONTAINER...]
+
+Unpause all processes within one or more containers
+
+Aliases:
+  rdock container unpause, rdock unpause
+
+Options:
+  -l, --latest   Act on the latest created container
+"""
+
+
+def unpause(options: Options) -> int:
+    def one(container: Container) -> None:
+        control.unpause(container)
+
+    return each(options, one)
