@@ -38,6 +38,18 @@ class InvalidParameter(RdockError):
     http_status = 400
 
 
+class Unauthorized(RdockError):
+    """Who asked is not known to the registry, or not well enough."""
+
+    http_status = 401
+
+
+class Forbidden(RdockError):
+    """Who asked is known, and may not."""
+
+    http_status = 403
+
+
 class Conflict(RdockError):
     """The request does not fit the object's present state."""
 
@@ -92,6 +104,10 @@ class NoSuchImage(NotFound):
 class NoSuchObject(NotFound):
     def __init__(self, name: str) -> None:
         super().__init__(f"No such object: {name}")
+
+
+class RegistryUnavailable(Unavailable):
+    """A registry cannot be reached, or does not do its work."""
 
 
 class NotRunning(Conflict):

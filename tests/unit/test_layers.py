@@ -46,6 +46,7 @@ DOORS = {
     "docopt": "cli.usage",
     "pyroute2": "network.netlink",
     "psutil": "container.stats",
+    "urllib3": "registry.http",
     "zstandard": "image.compression",
 }
 MAY_TALK = ("cli", "api", "launch", "config", "paths", "__main__")
