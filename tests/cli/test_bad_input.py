@@ -424,6 +424,7 @@ def test_full_disk_while_unpacking(own_rdock: Rdock) -> None:
     (own_rdock.home.root / "input.tree").write_bytes(many)
     script = f"""
         rdock run --rm --network none {STARTER} true; echo first $?
+            while ls $data/containers/.locks | grep -q .; do sleep 0.05; done  # the monitor gives it back last
         (cd $data; find . -path ./holders -prune -o -print | sort) >/tmp/before.$$
         rdock load -i $input; echo load $?
         rdock import - x:y <$input.tree; echo import $?
