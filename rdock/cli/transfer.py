@@ -62,7 +62,6 @@ def fetch(name: str, platform: Platform | None, *, quiet: bool) -> None:
 
 
 def _pull(wanted: Reference, report: Report, platform: Platform | None) -> None:
-    report.line(f"{wanted.tag or wanted.digest}: Pulling from {wanted.path}")
     done = pulling.pull(wanted, report, platform=platform)
     report.line(f"Digest: {done.digest}")
     what = "Downloaded newer image for" if done.is_new else "Image is up to date for"

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 AT_ONCE = 3
 _MAX_NESTING = 3
 # How often a layer is resumed without a single byte more.
-_FRUITLESS = 5
+_FRUITLESS = 4
 _PAUSE = 0.5
 
 
@@ -65,21 +65,33 @@ def pull(wanted: Reference, report: Report, *, platform: Platform | None = None)
     """
     client = Client(wanted.domain, wanted.path)
     top = client.manifest(wanted.digest or wanted.tag)
+    names = [str(wanted._replace(tag="", digest=top.digest))] + ([] if wanted.digest else [str(wanted)])
+    report.line(f"{wanted.digest or wanted.tag}: Pulling from {wanted.path}")
     journal.sweep()
     with journal.adding() as making:
         found = _choose(client, top, platform)
+        there = _name(found.digest, names)
+        if there is not None:
+            return there._replace(digest=top.digest)
         manifest = Manifest.from_json(found.content)
         config = _config(client, manifest)
         _fetch_layers(client, manifest, config, making, report)
         image = storing.store_documents(config, found.content, list(manifest.layers), making)
-        names = [str(wanted._replace(tag="", digest=top.digest))]
-        if not wanted.digest:
-            names.append(str(wanted))
-        is_new = any(catalog.read().references.get(name) != config.id for name in names)
         storing.record_images([(image, names)])
     for chain in chain_ids(config.diff_ids):
         storing.warn_of_notes(chain, report.warn)
-    return Pulled(config.id, top.digest, is_new)
+    return Pulled(config.id, top.digest, is_new=True)
+
+
+def _name(manifest_digest: str, names: list[str]) -> Pulled | None:
+    """Let the names lead to the image of that manifest if it is in the store, all of it."""
+    with catalog.change() as state:
+        for entry in state.entries.values():
+            if entry.digest == manifest_digest:
+                is_new = any(state.references.get(name) != entry.image_id for name in names)
+                state.references |= dict.fromkeys(names, entry.image_id)
+                return Pulled(entry.image_id, "", is_new)
+    return None
 
 
 def _choose(client: Client, top: Fetched, platform: Platform | None) -> Fetched:
