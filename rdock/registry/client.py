@@ -225,7 +225,7 @@ class Client:
     # -- asking ----------------------------------------------------------------------------------
 
     def _name(self, session: Session) -> str:
-        return session.endpoint.prefix + self.repository
+        return session.endpoint.repository
 
     def _scopes(self, session: Session) -> tuple[str, ...]:
         return (f"repository:{self._name(session)}:{self._actions}",)
@@ -247,8 +247,10 @@ class Client:
 
     def _first(self, ask: Callable[[Session], T], what: str) -> T:
         """The answer of the first server that has one; else the error of the last, the registry itself."""
+        unwanted = "tag-only" if names.is_digest(what) else "digest-only"
         with self._lock:
             order = sorted(range(len(self._sessions)), key=lambda i: (self._failed.get((what, i), 0), i))
+            order = [i for i in order if self._sessions[i].endpoint.only != unwanted]
         errors: dict[int, RdockError] = {}
         for i in order:
             try:
