@@ -170,6 +170,7 @@ def _is_in_network(host: str, named: list[str]) -> bool:
     return any(address in network for address in addresses for network in networks)
 
 
+@cache
 def tls(host: str) -> Tls:
     """What is demanded of a connection to a server."""
     authorities: list[str] = []
