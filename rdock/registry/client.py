@@ -12,13 +12,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 from rdock import jsontext, launch
 from rdock.errors import DataLoss, Forbidden, InvalidParameter, NotFound, RdockError, Unauthorized
 from rdock.image import reference as names
 from rdock.registry import endpoints, upload
-from rdock.registry.http import Response, Transport, Unreachable, origin
+from rdock.registry.http import Response, Transport, Unreachable, joined, origin
 from rdock.registry.session import Session, failure, first_error
 from rdock.values import Value
 
@@ -200,7 +200,7 @@ class Client:
         if response.status != 202:
             raise self._failure(response, digest)
         # It has begun an upload instead, which is of no use: who uploads does not know of this one.
-        location = urljoin(response.url, response.header("Location"))
+        location = joined(response.url, response.header("Location"))
         response.close()
         try:
             session.request("DELETE", location, scopes=self._scopes(session)).close()
@@ -315,7 +315,7 @@ def pages(
         yield page
         if not following:
             return
-        after = urljoin(url, following)
+        after = joined(url, following)
         if origin(after) != origin(url) or after == url:
             raise DataLoss(f"{url}: the registry's list goes on elsewhere")
         url = after

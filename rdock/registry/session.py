@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from urllib.parse import urljoin
 
 from rdock import jsontext
 from rdock.errors import (
@@ -25,7 +24,18 @@ from rdock.registry import credentials, endpoints
 from rdock.registry.auth import Authority
 from rdock.registry.credentials import Credentials
 from rdock.registry.endpoints import Endpoint
-from rdock.registry.http import ATTEMPTS, Body, Response, Transport, Unreachable, check_step, is_busy, origin, shown
+from rdock.registry.http import (
+    ATTEMPTS,
+    Body,
+    Response,
+    Transport,
+    Unreachable,
+    check_step,
+    is_busy,
+    joined,
+    origin,
+    shown,
+)
 
 _MAX_ERROR = 64 << 10
 _MAX_TOLD = 300
@@ -97,7 +107,7 @@ class Session:
 
     def url(self, where: str) -> str:
         """The URL of a path below `/v2/`; one that the server named (a Location) may be another server's."""
-        found = urljoin(self.base, where)
+        found = joined(self.base, where)
         check_step(self.base, found)
         return found
 
