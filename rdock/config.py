@@ -22,6 +22,15 @@ ID_MODES = ("auto", "subids", "direct", "single")
 BUILTIN = "rdock"
 
 
+class Registry(Value):
+    """What the user says of one registry."""
+
+    host: str
+    mirrors: tuple[str, ...] = ()
+    insecure: bool | None = None
+    """Whether it may do without TLS, or a certificate that holds; None: nothing is said of it."""
+
+
 class Settings(Value):
     """What the user has chosen; the defaults are what is probed."""
 
@@ -33,6 +42,12 @@ class Settings(Value):
     """`rdock` or the name or path of an OCI runtime."""
     holder_linger: float = 5.0
     """Seconds that the shared namespaces outlive their last user, 0 to 10."""
+    registry_mirrors: tuple[str, ...] = ()
+    """URLs of mirrors of Docker Hub, tried in order before it."""
+    insecure_registries: tuple[str, ...] = ()
+    """Hosts (`host`, `host:port`) and networks (CIDR) that may do without TLS."""
+    registries: tuple[Registry, ...] = ()
+    """What is said of single registries."""
 
 
 _current: Settings | None = None
@@ -63,11 +78,36 @@ def load(path: str) -> Settings:
         default = getattr(Settings, field, None) if field in Settings._fields and "_" not in key else None
         if default is None:
             raise InvalidParameter(f"{path}: unknown setting: {key}")
+        if isinstance(default, tuple):
+            values[field] = _registries(path, value) if field == "registries" else _texts(path, key, value)
+            continue
         number = isinstance(default, float)
         if isinstance(value, bool) or not isinstance(value, (int, float) if number else str):
             raise InvalidParameter(f"{path}: {key}: not a {'number' if number else 'string'}")
         values[field] = value
     return check(Settings(**values), path)
+
+
+def _texts(path: str, key: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise InvalidParameter(f"{path}: {key}: not a list of strings")
+    return tuple(value)
+
+
+def _registries(path: str, value: Any) -> tuple[Registry, ...]:
+    if not isinstance(value, dict) or not all(isinstance(found, dict) for found in value.values()):
+        raise InvalidParameter(f"{path}: registries: not an object of objects")
+    result = []
+    for host, found in value.items():
+        where = f"registries: {host}"
+        for key in found:
+            if key not in ("mirrors", "insecure"):
+                raise InvalidParameter(f"{path}: {where}: unknown setting: {key}")
+        insecure = found.get("insecure")
+        if insecure is not None and not isinstance(insecure, bool):
+            raise InvalidParameter(f"{path}: {where}: insecure: not true or false")
+        result.append(Registry(host, _texts(path, f"{where}: mirrors", found.get("mirrors", [])), insecure))
+    return tuple(result)
 
 
 def check(settings: Settings, where: str) -> Settings:

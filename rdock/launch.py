@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rdock.errors import SystemFailure, Unavailable
+from rdock.errors import SystemFailure, Unavailable, printable
 from rdock.linux import signals
 
 TYPE_CHECKING = False
@@ -29,12 +29,20 @@ _PACKAGE = {
 }
 
 debugging = False
+_warned: set[str] = set()
 
 
 def debug(text: str) -> None:
     """A line of the log, shown with `--debug`."""
     if debugging:
         os.write(2, f"rdock[{os.getpid()}]: {text}\n".encode("utf-8", "replace"))
+
+
+def warn(text: str) -> None:
+    """Tell the user, once in this process, of what is amiss and left aside."""
+    if text not in _warned:
+        _warned.add(text)
+        os.write(2, f"WARNING: {printable(text)}\n".encode())
 
 
 def is_frozen() -> bool:
@@ -79,11 +87,30 @@ def environment() -> dict[str, str]:
     return {"PATH": ":".join(_SYSTEM_PATH), "LC_ALL": "C.UTF-8"}
 
 
-def spawn(argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = -1, stdout: int = -1, stderr: int = -1) -> int:
+def users_environment() -> dict[str, str]:
+    """The caller's environment, for a program that is the user's own; without what the packed program's loader set."""
+    found = dict(os.environ)
+    if is_frozen():
+        before = found.pop("LD_LIBRARY_PATH_ORIG", None)
+        found.pop("LD_LIBRARY_PATH", None)
+        found |= {"LD_LIBRARY_PATH": before} if before is not None else {}
+    return found
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    keep: Sequence[int] = (),
+    stdin: int = -1,
+    stdout: int = -1,
+    stderr: int = -1,
+    variables: dict[str, str] | None = None,
+) -> int:
     """Start a helper and return its pid; the caller waits for it.
 
     Only the descriptors in `keep` are inherited, under their own numbers. Its standard streams are
-    /dev/null unless descriptors are given. Raises SystemFailure when it cannot be started.
+    /dev/null unless descriptors are given, its environment `environment()`. Raises SystemFailure when it
+    cannot be started.
     """
     debug("exec " + " ".join(argv))
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -93,7 +120,7 @@ def spawn(argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = -1, std
         return os.posix_spawn(
             argv[0],
             list(argv),
-            environment(),
+            environment() if variables is None else variables,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, stdin if stdin >= 0 else null, 0),
                 (os.POSIX_SPAWN_DUP2, stdout if stdout >= 0 else null, 1),
@@ -128,6 +155,30 @@ def run(argv: Sequence[str], *, keep: Sequence[int] = ()) -> tuple[int, str]:
         output = (output + chunk)[-65536:]
     os.close(read_end)
     return wait(pid), output.decode("utf-8", "replace").strip()
+
+
+def converse(argv: Sequence[str], text: bytes, limit: int = 1 << 20) -> tuple[int, bytes]:
+    """Run a program of the user's that reads `text` and answers: exit status and up to `limit` bytes of its answer.
+
+    What is said is in memory alone and never in the log; the program's complaints go to the user.
+    """
+    said = os.memfd_create("text", os.MFD_CLOEXEC)
+    read_end, write_end = os.pipe2(os.O_CLOEXEC)
+    try:
+        os.write(said, text)
+        os.lseek(said, 0, os.SEEK_SET)
+        pid = spawn(argv, stdin=said, stdout=write_end, stderr=2, variables=users_environment())
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(said)
+        os.close(write_end)
+    answer = b""
+    while chunk := os.read(read_end, 65536):
+        answer = (answer + chunk)[:limit]
+    os.close(read_end)
+    return wait(pid), answer
 
 
 def wait(pid: int) -> int:

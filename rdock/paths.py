@@ -212,3 +212,47 @@ def settings() -> str:
 def probes() -> str:
     """What was found out about this machine and kernel, so that it is probed once."""
     return os.path.join(cache(), "probes.json")
+
+
+# -- others' files, shared with them ---------------------------------------------------------------
+
+
+def _home_directory() -> str:
+    return os.environ.get("HOME") or os.path.expanduser("~")
+
+
+def docker_config() -> str:
+    """Docker's client configuration, in which logins are kept."""
+    return os.path.join(os.environ.get("DOCKER_CONFIG") or os.path.join(_home_directory(), ".docker"), "config.json")
+
+
+def login_files() -> list[str]:
+    """Where logins are looked for, in order; the first is the one that is written.
+
+    Docker's file, which podman and skopeo read too. But if REGISTRY_AUTH_FILE is set they read that alone,
+    so it is the one to share with them; a DOCKER_CONFIG that is set was meant for us.
+    """
+    named = os.environ.get("REGISTRY_AUTH_FILE", "")
+    found = [docker_config()] if os.environ.get("DOCKER_CONFIG") else []
+    found += [os.path.abspath(named)] if named else []
+    found.append(docker_config())
+    runtime_base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if runtime_base.startswith("/"):
+        found.append(os.path.join(runtime_base, "containers", "auth.json"))
+    found.append(os.path.join(os.path.dirname(config()), "containers", "auth.json"))
+    return list(dict.fromkeys(found))
+
+
+def containers_config() -> list[str]:
+    """Where podman's and skopeo's settings are: the machine's, then the user's."""
+    return ["/etc/containers", os.path.join(os.path.dirname(config()), "containers")]
+
+
+def docker_daemon_config() -> str:
+    return "/etc/docker/daemon.json"
+
+
+def certificate_directories() -> list[str]:
+    """What has a directory for each registry with certificates for it (dockerd(8), containers-certs.d(5))."""
+    places = [config(), *reversed(containers_config()), "/etc/docker"]
+    return [os.path.join(place, "certs.d") for place in places]

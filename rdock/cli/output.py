@@ -61,7 +61,7 @@ def show(
     Of the two the format counts, unless `quiet_wins`: Docker's lists differ in that.
     """
     given = options.text("--format") or ""
-    if options.flag("--quiet") and (quiet_wins or given in ("", "table")):
+    if options.knows("--quiet") and options.flag("--quiet") and (quiet_wins or given in ("", "table")):
         if given and quiet_wins:
             sys.stderr.write("WARNING: Ignoring custom format, because both --format and --quiet are set.\n")
         lines = [str(row[quiet_key]) for row in rows]
@@ -104,6 +104,8 @@ _HEADINGS = {
     "Labels": "LABELS", "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
     "Platform": "PLATFORM", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
     "VirtualSize": "SIZE", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
+    "Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL",
+    "IsAutomated": "AUTOMATED",
 }  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def parse(text: str) -> Reference:
     path, colon, tag = name.partition(":")
     if path != path.lower():
         raise InvalidParameter(f"invalid reference format: repository name ({path}) must be lowercase")
-    if not all(map(_is_path_part, path.split("/"))) or not _is_domain(domain):
+    if not all(map(_is_path_part, path.split("/"))) or not is_domain(domain):
         raise InvalidParameter("invalid reference format")
     if (colon and not is_tag(tag)) or (at and not is_digest(digest)):
         raise InvalidParameter("invalid reference format")
@@ -92,7 +92,7 @@ def _is_path_part(text: str) -> bool:
     return bool(text) and text[0] in _LOWER and separator == ""
 
 
-def _is_domain(text: str) -> bool:
+def is_domain(text: str) -> bool:
     """A host name, or an IPv6 address in brackets, with an optional port."""
     host, colon, port = text, "", ""
     if not text.endswith("]"):

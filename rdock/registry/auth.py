@@ -39,9 +39,8 @@ class Challenge(Value):
 class Authority:
     """The authorization of one user at one registry."""
 
-    def __init__(self, transport: Transport, host: str, url: str, credentials: Callable[[], Credentials]) -> None:
+    def __init__(self, transport: Transport, url: str, credentials: Callable[[], Credentials]) -> None:
         self._transport = transport
-        self._host = host
         self._url = url
         self._find = credentials
         self._lock = threading.Lock()

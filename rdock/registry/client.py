@@ -12,13 +12,13 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urljoin
+from urllib.parse import quote, urlencode
 
 from rdock import jsontext, launch
 from rdock.errors import DataLoss, Forbidden, InvalidParameter, NotFound, RdockError, Unauthorized
 from rdock.image import reference as names
 from rdock.registry import endpoints, upload
-from rdock.registry.http import Response, Transport, Unreachable, origin
+from rdock.registry.http import Response, Transport, Unreachable, joined, origin
 from rdock.registry.session import Session, failure, first_error
 from rdock.values import Value
 
@@ -200,7 +200,7 @@ class Client:
         if response.status != 202:
             raise self._failure(response, digest)
         # It has begun an upload instead, which is of no use: who uploads does not know of this one.
-        location = urljoin(response.url, response.header("Location"))
+        location = joined(response.url, response.header("Location"))
         response.close()
         try:
             session.request("DELETE", location, scopes=self._scopes(session)).close()
@@ -225,7 +225,7 @@ class Client:
     # -- asking ----------------------------------------------------------------------------------
 
     def _name(self, session: Session) -> str:
-        return session.endpoint.prefix + self.repository
+        return session.endpoint.repository
 
     def _scopes(self, session: Session) -> tuple[str, ...]:
         return (f"repository:{self._name(session)}:{self._actions}",)
@@ -247,8 +247,10 @@ class Client:
 
     def _first(self, ask: Callable[[Session], T], what: str) -> T:
         """The answer of the first server that has one; else the error of the last, the registry itself."""
+        unwanted = "tag-only" if names.is_digest(what) else "digest-only"
         with self._lock:
             order = sorted(range(len(self._sessions)), key=lambda i: (self._failed.get((what, i), 0), i))
+            order = [i for i in order if self._sessions[i].endpoint.only != unwanted]
         errors: dict[int, RdockError] = {}
         for i in order:
             try:
@@ -313,7 +315,7 @@ def pages(
         yield page
         if not following:
             return
-        after = urljoin(url, following)
+        after = joined(url, following)
         if origin(after) != origin(url) or after == url:
             raise DataLoss(f"{url}: the registry's list goes on elsewhere")
         url = after

@@ -160,7 +160,7 @@ class Transport:
             if response.status not in (301, 302, 303, 307, 308) or not location or method not in ("GET", "HEAD"):
                 return response
             response.close()
-            before, url = url, urljoin(url, location)
+            before, url = url, joined(url, location)
             check_step(before, url)
         raise Unreachable(f'{method.title()} "{shown(url)}": stopped after {_REDIRECTS} redirects')
 
@@ -276,6 +276,14 @@ def origin(url: str) -> tuple[str, str, int]:
     except (ValueError, KeyError):
         raise Unreachable(f"not the address of a registry: {shown(url)[:200]}") from None
     return parts.scheme, parts.hostname, port
+
+
+def joined(url: str, location: str) -> str:
+    """Where a server's Location, or link, leads from a URL. Raises Unreachable for what leads nowhere."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise Unreachable(f"{shown(url)}: sends on to what is no address: {shown(location)[:200]}") from None
 
 
 def check_step(before: str, after: str) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import http.client
 import threading
-from collections.abc import Mapping, Sequence
-from urllib.parse import urljoin
+from collections.abc import Callable, Mapping, Sequence
 
 from rdock import jsontext
 from rdock.errors import (
@@ -21,10 +20,22 @@ from rdock.errors import (
     RegistryUnavailable,
     Unauthorized,
 )
-from rdock.registry import credentials
+from rdock.registry import credentials, endpoints
 from rdock.registry.auth import Authority
+from rdock.registry.credentials import Credentials
 from rdock.registry.endpoints import Endpoint
-from rdock.registry.http import ATTEMPTS, Body, Response, Transport, Unreachable, check_step, is_busy, origin, shown
+from rdock.registry.http import (
+    ATTEMPTS,
+    Body,
+    Response,
+    Transport,
+    Unreachable,
+    check_step,
+    is_busy,
+    joined,
+    origin,
+    shown,
+)
 
 _MAX_ERROR = 64 << 10
 _MAX_TOLD = 300
@@ -33,8 +44,12 @@ _MAX_TOLD = 300
 class Session:
     """What is known of a server, and the connections to it."""
 
-    def __init__(self, endpoint: Endpoint, transport: Transport | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint, transport: Transport | None = None, find: Callable[[], Credentials] | None = None
+    ) -> None:
+        """`find` tells who the user is, if not the one whose login is kept."""
         self.endpoint = endpoint
+        self._find = find
         self.transport = transport or Transport()
         self._lock = threading.Lock()
         self._base = ""
@@ -92,7 +107,7 @@ class Session:
 
     def url(self, where: str) -> str:
         """The URL of a path below `/v2/`; one that the server named (a Location) may be another server's."""
-        found = urljoin(self.base, where)
+        found = joined(self.base, where)
         check_step(self.base, found)
         return found
 
@@ -112,7 +127,9 @@ class Session:
     def _reach(self) -> tuple[str, Authority]:
         """Ask the server whether it is one (`GET /v2/`), and what it wants."""
         endpoint = self.endpoint
-        schemes = (endpoint.scheme,) if endpoint.scheme else ("https", "http") if endpoint.insecure else ("https",)
+        schemes = ("https", "http") if endpoints.is_insecure(endpoint.host) else ("https",)
+        if endpoint.scheme:
+            schemes = (endpoint.scheme,)
         for scheme in schemes:
             base = f"{scheme}://{endpoint.host}{endpoint.path}/v2/"
             try:
@@ -123,13 +140,17 @@ class Session:
                 # That somebody else answers is no reason to speak more openly.
                 if is_last or e.distrusted:
                     raise
-        authority = Authority(self.transport, endpoint.host, base, lambda: credentials.lookup(endpoint.host))
+        authority = Authority(self.transport, base, self._find or _from_files(endpoint))
         if response.status == 401:
             authority.challenged(response)
         if is_busy(response):
             raise failure(response, "Get", *first_error(response))
         response.close()
         return base, authority
+
+
+def _from_files(endpoint: Endpoint) -> Callable[[], Credentials]:
+    return lambda: credentials.lookup(endpoint.host, endpoint.repository)
 
 
 # -- what a registry answers ---------------------------------------------------------------------

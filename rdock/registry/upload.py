@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from urllib.parse import urlencode, urljoin
+from urllib.parse import urlencode
 
 from rdock import launch
 from rdock.errors import DataLoss, RegistryUnavailable
-from rdock.registry.http import ATTEMPTS, LONGEST_WAIT, Response, Unreachable, is_busy, pause
+from rdock.registry.http import ATTEMPTS, LONGEST_WAIT, Response, Unreachable, is_busy, joined, pause
 from rdock.registry.session import Session
 
 # Large enough that the way there and back is of no weight, and less than what stands before some registries
@@ -78,7 +78,7 @@ class Upload:
     def _go_on(self, response: Response) -> None:
         location = response.header("Location")
         if location:
-            self._location = self._session.url(urljoin(response.url, location))
+            self._location = self._session.url(joined(response.url, location))
         response.close()
         if not self._location:
             raise RegistryUnavailable(f"{self._start}: the registry does not say where to upload to")
@@ -124,7 +124,7 @@ class Upload:
             raise DataLoss(f"the registry stored {said[:100]} for the blob {self._digest}")
 
     def _is_there(self) -> bool:
-        url = urljoin(self._start, f"../{self._digest}")
+        url = joined(self._start, f"../{self._digest}")
         response = self._session.request("HEAD", url, scopes=self._scopes)
         response.close()
         return response.status == 200
