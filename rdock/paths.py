@@ -140,6 +140,11 @@ def image_hold() -> str:
     return os.path.join(images(), "hold.lock")
 
 
+def manifest_lists() -> str:
+    """Manifest lists that are being put together, one directory each."""
+    return os.path.join(data(), "manifests")
+
+
 def layers() -> str:
     return os.path.join(data(), "layers")
 

@@ -68,6 +68,24 @@ COMMANDS: dict[str, Command] = {
     "container prune": Command("container_change:prune", "Remove all stopped containers"),
     "pull": Command("transfer:pull", "Download an image from a registry"),
     "push": Command("transfer:push", "Upload an image to a registry"),
+    "manifest inspect": Command(
+        "manifest:inspect", "Display an image manifest, or manifest list", needs_root=False, reads_store=False
+    ),
+    "manifest create": Command(
+        "manifest:create",
+        "Create a local manifest list for annotating and pushing to a registry",
+        needs_root=False,
+        reads_store=False,
+    ),
+    "manifest annotate": Command(
+        "manifest:annotate", "Add additional information to a local image manifest", needs_root=False, reads_store=False
+    ),
+    "manifest push": Command(
+        "manifest:push", "Push a manifest list to a repository", needs_root=False, reads_store=False
+    ),
+    "manifest rm": Command(
+        "manifest:rm", "Delete one or more manifest lists from local storage", needs_root=False, reads_store=False
+    ),
     "load": Command("image:load", "Load an image from a tar archive or STDIN"),
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),

@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-from tests import docker_registry
 from tests.cli.conftest import is_clear, store
 from tests.payload.image_archives import Image, descriptor, docker_archive, encode, image, oci_archive, simple
 from tests.payload.tars import end, file
 from tests.program import Rdock
+from tests.registry.servers import docker_registry
 
 OCI = "application/vnd.oci.image."
 MANIFEST, CONFIG, LAYER = f"{OCI}manifest.v1+json", f"{OCI}config.v1+json", f"{OCI}layer.v1.tar+gzip"
@@ -31,8 +31,8 @@ MANIFEST, CONFIG, LAYER = f"{OCI}manifest.v1+json", f"{OCI}config.v1+json", f"{O
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with docker_registry.serving(tmp_path_factory.mktemp("registry")) as address:
-        yield address
+    with docker_registry(tmp_path_factory.mktemp("registry")) as port:
+        yield f"localhost:{port}"
 
 
 def load(rdock: Rdock, archive: bytes, tmp_path: Path) -> None:
