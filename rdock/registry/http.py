@@ -32,6 +32,8 @@ from rdock.registry.endpoints import Tls
 CHUNK = 1 << 20
 # Seconds to wait for a connection, and for the next bytes of an answer.
 TIMEOUT = urllib3.Timeout(connect=15, read=60)
+# A server that has sent less than so many bytes a second in so many seconds of waiting is given up.
+SLOWEST, WINDOW = 500.0, 60.0
 ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 _REDIRECTS = 5
@@ -82,7 +84,16 @@ class Response:
     def pieces(self) -> Iterator[bytes]:
         """The content as it comes. Raises Unreachable when it ends early."""
         try:
-            yield from self._raw.stream(CHUNK, decode_content=False)
+            # By what has arrived, not by full pieces, or a server that drips would hold us for as long as it likes.
+            count, spent, before = 0, 0.0, time.monotonic()
+            while piece := self._raw.read1(CHUNK, decode_content=False):
+                count, spent = count + len(piece), spent + time.monotonic() - before
+                if spent > WINDOW:
+                    if count < WINDOW * SLOWEST:
+                        raise Unreachable(f'Get "{shown(self.url)}": too slow', transient=True)
+                    count, spent = 0, 0.0
+                yield piece
+                before = time.monotonic()
         except (exceptions.HTTPError, OSError, http.client.HTTPException) as e:
             raise Unreachable(f'Get "{shown(self.url)}": unexpected EOF', transient=True) from e
         finally:

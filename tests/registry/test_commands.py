@@ -51,6 +51,14 @@ def test_login_and_logout(fresh_rdock: Rdock, guarded: str) -> None:
     assert fresh_rdock.ok("logout") == "Not logged in to https://index.docker.io/v1/"
 
 
+def test_dockers_options_for_where_logins_are(fresh_rdock: Rdock, guarded: str, tmp_path: Path) -> None:
+    fresh_rdock.ok("--config", str(tmp_path / "one"), *LOGIN, guarded, input=PASSWORD)
+    fresh_rdock.variables["DOCKER_CONFIG"] = str(tmp_path / "two")
+    fresh_rdock.ok(*LOGIN, guarded, input=PASSWORD)
+    assert not config_of(fresh_rdock).exists()
+    assert all(guarded in (tmp_path / name / "config.json").read_text() for name in ("one", "two"))
+
+
 def test_a_wrong_password_is_not_kept(fresh_rdock: Rdock, guarded: str) -> None:
     done = fresh_rdock("--debug", *LOGIN, guarded, input="wrong-one")
     assert done.code == 1 and done.out == ""

@@ -143,6 +143,17 @@ def test_a_blob_is_taken_up_again_after_a_cut(fake: Make, ranges: bool) -> None:
     assert server.requests[-1].headers["range"].startswith("bytes=")
 
 
+def test_a_server_that_drips_is_given_up(fake: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "WINDOW", 0.2)
+    server = fake(first(9, Reply(200, b"x" * 1000, drip=0.02)))
+    begin = time.monotonic()
+    with pytest.raises(Cut, match="too slow"):
+        list(Client(server.host, "app").blob(digest_of(BLOB)))
+    with pytest.raises(RegistryUnavailable, match="too slow"):
+        Client(server.host, "app").manifest("v1")
+    assert time.monotonic() - begin < 5
+
+
 def test_a_range_that_was_not_asked_for(fake: Make) -> None:
     def answer(request: Request) -> Reply:
         if "/blobs/" not in request.path:
@@ -432,7 +443,8 @@ def test_secrets_are_in_no_message(
         ('Bearer realm="https://a/t",service="s",scope="a:b:c d:e:f"',
          [("bearer", {"realm": "https://a/t", "service": "s", "scope": "a:b:c d:e:f"})]),
         ('Basic realm="a, \\"b\\"", Bearer realm=x', [("basic", {"realm": 'a, "b"'}), ("bearer", {"realm": "x"})]),
-        ("Negotiate, Basic realm=\"x\" , charset=UTF-8", [("negotiate", {}), ("basic", {"realm": "x", "charset": "UTF-8"})]),
+        ('Negotiate, Basic realm="x" , charset=UTF-8',
+         [("negotiate", {}), ("basic", {"realm": "x", "charset": "UTF-8"})]),
         ("BEARER REALM = x", [("bearer", {"realm": "x"})]),
         ('Bearer realm="unfinished', [("bearer", {})]),
         ('Bearer realm="a",realm="b"', [("bearer", {"realm": "a"})]),
@@ -546,7 +558,7 @@ def test_an_upload_that_never_comes_through_is_given_up(fake: Make) -> None:
 
 def test_a_push_that_is_not_allowed(fake: Make) -> None:
     server = fake(first(9, error(403, "DENIED", "requested access to the resource is denied")))
-    with pytest.raises(Forbidden, match="^denied: requested access to the resource is denied$"):
+    with pytest.raises(Forbidden, match=r"^denied: requested access to the resource is denied$"):
         Client(server.host, "app", push=True).upload_blob(digest_of(b"x"), 1, lambda offset: iter([b"x"]))
 
 
@@ -559,7 +571,9 @@ def test_mirrors_are_asked_in_order_and_the_registry_last(fake: Make, settings: 
     reader = Client(itself.host, "app")
     assert reader.manifest("v1").content == BODY
     assert b"".join(reader.blob(digest_of(BLOB))) == BLOB
-    assert down.requests and without.requests and good.requests and not itself.requests
+    assert without.requests and good.requests and not itself.requests
+    # Who is down is not waited for again with each blob.
+    assert len(down.asked("/v2/app")) == 2
     # Docker's mirrors are for reading.
     assert Client(itself.host, "app", push=True).has_blob(digest_of(BLOB)) == len(BLOB)
     assert itself.requests
