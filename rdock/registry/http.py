@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3 import exceptions
@@ -238,8 +238,22 @@ def _make_manager(scheme: str, tls: Tls, proxy: str) -> urllib3.PoolManager:
     context = _context(tls) if scheme == "https" else None
     settings: dict[str, Any] = {"num_pools": 32, "maxsize": 8, "timeout": TIMEOUT}
     if proxy:
-        return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", ssl_context=context, **settings)
+        return _through_proxy(proxy if "://" in proxy else f"http://{proxy}", context, settings)
     return urllib3.PoolManager(ssl_context=context, **settings)
+
+
+def _through_proxy(proxy: str, context: ssl.SSLContext | None, settings: dict[str, Any]) -> urllib3.ProxyManager:
+    """The user's name and password in its address are for the proxy alone."""
+    try:
+        parts = urllib3.util.parse_url(proxy)
+        if not parts.host:
+            raise ValueError
+        who = parts.auth
+        headers = urllib3.util.make_headers(proxy_basic_auth=unquote(who)) if who else None
+        return urllib3.ProxyManager(proxy, ssl_context=context, proxy_headers=headers, **settings)
+    except (exceptions.HTTPError, ValueError):
+        # Not the address: there may be a password in it.
+        raise Unreachable("the proxy that the environment names is not http(s)://HOST[:PORT]") from None
 
 
 def _context(tls: Tls) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +30,7 @@ from tests.registry.servers import (
     basic,
     digest_of,
     error,
+    make_authority,
     ranged,
 )
 
@@ -474,6 +476,18 @@ def test_a_certificate_that_does_not_hold(fake: Make, authority: Authority, sett
     assert Client(host, "app").manifest("v1").content == BODY
 
 
+def test_who_has_a_false_certificate_is_not_spoken_to_in_clear_instead(
+    fake: Make, authority: Authority, tmp_path: Path
+) -> None:
+    """Though it is on this machine, for its authority is known."""
+    server = fake(GOOD, authority)
+    directory = tmp_path / "home" / "containers" / "certs.d" / server.host
+    directory.mkdir(parents=True)
+    (directory / "ca.crt").write_bytes(make_authority(tmp_path).ca.read_bytes())
+    with pytest.raises(RegistryUnavailable, match=f'Get "https://{server.host}/v2/": tls: failed to verify'):
+        Client(server.host, "app").manifest("v1")
+
+
 def test_http_is_spoken_only_where_it_is_allowed(fake: Make, settings: Set) -> None:
     server = fake(GOOD)
     host = name(server.host)
@@ -548,6 +562,40 @@ def test_an_upload_is_taken_up_again_after_a_cut(fake: Make, monkeypatch: pytest
     assert uploads.stored == {digest_of(BLOB): BLOB}
     assert opened == ([0, 1_200_000] if knows else [0, 0])
     assert uploads.begun == (1 if knows else 2)
+
+
+def test_a_token_that_ends_during_an_upload(fake: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "PART", 1_000_000)
+    tokens, uploads = Tokens(), Uploads(iter(()))
+    good = ["t1"]
+
+    def answer(request: Request) -> Reply:
+        reply = tokens(request)
+        if reply.status == 401 or request.path.startswith("/token"):
+            return reply
+        reply = uploads(request)
+        if request.method == "PATCH":
+            good[0] = "t2"
+        return reply
+
+    tokens.accepted = lambda token: token == good[0]
+    server = fake(answer)
+    Client(server.host, "app", push=True).upload_blob(
+        digest_of(BLOB), len(BLOB), lambda offset: iter([BLOB[i : i + 65536] for i in range(offset, len(BLOB), 65536)])
+    )
+    assert uploads.stored == {digest_of(BLOB): BLOB}
+    assert tokens.given == 2
+
+
+def test_several_threads_share_a_client(fake: Make) -> None:
+    tokens = Tokens()
+    server = fake(tokens)
+    reader = Client(server.host, "app")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: b"".join(reader.blob(digest_of(BLOB))), range(16)))
+    assert all(content == BLOB for content in found)
+    assert tokens.given == 1
+    assert len(server.asked("/v2/?") + [r for r in server.requests if r.path == "/v2/"]) == 1
 
 
 def test_an_upload_that_never_comes_through_is_given_up(fake: Make) -> None:
