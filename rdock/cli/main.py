@@ -285,8 +285,12 @@ def _check_globals(options: usage.Options) -> None:
     level = options.text("--log-level")
     if level is not None and level.lower() not in _LOG_LEVELS:
         raise InvalidParameter(f"unable to parse logging level: {level}")
-    # Where a client keeps its settings and certificates is of no matter to one that connects to nobody.
-    for name in ("--config", "--tlscacert", "--tlscert", "--tlskey"):
+    config_directory = options.text("--config")
+    if config_directory:
+        # Logins are there; as the variable has it, so that helpers know as well.
+        os.environ["DOCKER_CONFIG"] = os.path.abspath(config_directory)
+    # Where a client keeps its certificates is of no matter to one that connects to no daemon.
+    for name in ("--tlscacert", "--tlscert", "--tlskey"):
         options.text(name)
     asked = {name: options.text(name) for name in ("--host", "--context")}
     asked |= {name: "" for name in ("--tls", "--tlsverify") if options.flag(name)}

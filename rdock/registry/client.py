@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 from rdock import jsontext, launch
-from rdock.errors import DataLoss, Forbidden, InvalidParameter, NotFound, RdockError, Unauthorized
+from rdock.errors import DataLoss, Forbidden, InvalidParameter, NotFound, RdockError, RegistryUnavailable, Unauthorized
 from rdock.image import reference as names
 from rdock.registry import endpoints, upload
 from rdock.registry.http import Response, Transport, Unreachable, joined, origin
@@ -24,6 +25,7 @@ from rdock.values import Value
 
 T = TypeVar("T")
 
+REST = 60.0
 MAX_MANIFEST = 4 << 20
 _MAX_PAGE, _MAX_PAGES = 4 << 20, 10_000
 _PAGE = 1000
@@ -63,6 +65,8 @@ class Client:
         # How often each server failed with a blob, so that it is asked last for the same one.
         self._failed: dict[tuple[str, int], int] = {}
         self._last: dict[str, int] = {}
+        # Until when (monotonic) a server that did not do its work is asked only if the others fail.
+        self._rests: dict[int, float] = {}
 
     # -- manifests and tags ----------------------------------------------------------------------
 
@@ -249,16 +253,19 @@ class Client:
         """The answer of the first server that has one; else the error of the last, the registry itself."""
         unwanted = "tag-only" if names.is_digest(what) else "digest-only"
         with self._lock:
-            order = sorted(range(len(self._sessions)), key=lambda i: (self._failed.get((what, i), 0), i))
+            now = time.monotonic()
+            resting = [now < self._rests.get(i, 0) for i in range(len(self._sessions))]
+            order = sorted(range(len(resting)), key=lambda i: (self._failed.get((what, i), 0), resting[i], i))
             order = [i for i in order if self._sessions[i].endpoint.only != unwanted]
         errors: dict[int, RdockError] = {}
         for i in order:
             try:
                 return ask(self._sessions[i])
-            except (Unauthorized, Unreachable) as e:
-                errors[i] = self._explained(e)
             except RdockError as e:
-                errors[i] = e
+                errors[i] = self._explained(e)
+                if isinstance(e, RegistryUnavailable):
+                    with self._lock:
+                        self._rests[i] = time.monotonic() + REST
             launch.debug(f"{self._sessions[i].endpoint.host} does not serve {what}: {errors[i].message}")
         raise errors[len(self._sessions) - 1]
 

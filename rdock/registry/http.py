@@ -19,7 +19,7 @@ import time
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3 import exceptions
@@ -32,6 +32,8 @@ from rdock.registry.endpoints import Tls
 CHUNK = 1 << 20
 # Seconds to wait for a connection, and for the next bytes of an answer.
 TIMEOUT = urllib3.Timeout(connect=15, read=60)
+# A server that has sent less than so many bytes a second in so many seconds of waiting is given up.
+SLOWEST, WINDOW = 500.0, 60.0
 ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 60.0
 _REDIRECTS = 5
@@ -82,7 +84,16 @@ class Response:
     def pieces(self) -> Iterator[bytes]:
         """The content as it comes. Raises Unreachable when it ends early."""
         try:
-            yield from self._raw.stream(CHUNK, decode_content=False)
+            # By what has arrived, not by full pieces, or a server that drips would hold us for as long as it likes.
+            count, spent, before = 0, 0.0, time.monotonic()
+            while piece := self._raw.read1(CHUNK, decode_content=False):
+                count, spent = count + len(piece), spent + time.monotonic() - before
+                if spent > WINDOW:
+                    if count < WINDOW * SLOWEST:
+                        raise Unreachable(f'Get "{shown(self.url)}": too slow', transient=True)
+                    count, spent = 0, 0.0
+                yield piece
+                before = time.monotonic()
         except (exceptions.HTTPError, OSError, http.client.HTTPException) as e:
             raise Unreachable(f'Get "{shown(self.url)}": unexpected EOF', transient=True) from e
         finally:
@@ -227,8 +238,22 @@ def _make_manager(scheme: str, tls: Tls, proxy: str) -> urllib3.PoolManager:
     context = _context(tls) if scheme == "https" else None
     settings: dict[str, Any] = {"num_pools": 32, "maxsize": 8, "timeout": TIMEOUT}
     if proxy:
-        return urllib3.ProxyManager(proxy if "://" in proxy else f"http://{proxy}", ssl_context=context, **settings)
+        return _through_proxy(proxy if "://" in proxy else f"http://{proxy}", context, settings)
     return urllib3.PoolManager(ssl_context=context, **settings)
+
+
+def _through_proxy(proxy: str, context: ssl.SSLContext | None, settings: dict[str, Any]) -> urllib3.ProxyManager:
+    """The user's name and password in its address are for the proxy alone."""
+    try:
+        parts = urllib3.util.parse_url(proxy)
+        if not parts.host:
+            raise ValueError
+        who = parts.auth
+        headers = urllib3.util.make_headers(proxy_basic_auth=unquote(who)) if who else None
+        return urllib3.ProxyManager(proxy, ssl_context=context, proxy_headers=headers, **settings)
+    except (exceptions.HTTPError, ValueError):
+        # Not the address: there may be a password in it.
+        raise Unreachable("the proxy that the environment names is not http(s)://HOST[:PORT]") from None
 
 
 def _context(tls: Tls) -> ssl.SSLContext:

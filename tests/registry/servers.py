@@ -144,6 +144,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     cut_after: int | None = None
     """Bytes of the body after which the connection is closed, though more were promised."""
+    drip: float = 0
+    """Seconds between the bytes of the body."""
     read: int | None = None
     """Bytes of the request's body after which the connection is closed."""
 
@@ -221,6 +223,12 @@ class Fake:
             handler.send_header(key, value)
         handler.end_headers()
         if request.method == "HEAD":
+            return
+        for i in range(len(reply.body) if reply.drip else 0):
+            handler.wfile.write(reply.body[i : i + 1])
+            handler.wfile.flush()
+            time.sleep(reply.drip)
+        if reply.drip:
             return
         handler.wfile.write(reply.body if reply.cut_after is None else reply.body[: reply.cut_after])
         if reply.cut_after is not None:

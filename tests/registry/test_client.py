@@ -86,7 +86,7 @@ def test_what_is_not_there_is_told_in_dockers_words(plain: str) -> None:
         Client(plain, "there").manifest("sha256:" + "0" * 64)
     with pytest.raises(NotFound, match=rf"^repository {plain}/nowhere not found: name unknown: "):
         list(Client(plain, "nowhere").tags())
-    with pytest.raises(NotFound, match="^blob for"):
+    with pytest.raises(NotFound, match=r"^blob for"):
         next(Client(plain, "there").blob("sha256:" + "0" * 64))
 
 
@@ -125,7 +125,7 @@ def test_a_registry_with_a_password(guarded: str) -> None:
     credentials.store(guarded, Credentials(USER, "wrong"))
     with pytest.raises(Unauthorized):
         Client(guarded, "team/app").manifest("latest")
-    with pytest.raises(Unauthorized, match="pull access denied for .*, repository does not exist or may require"):
+    with pytest.raises(Unauthorized, match=r"pull access denied for .*, repository does not exist or may require"):
         Client(guarded, "team/app").manifest("latest")
     credentials.store(guarded, Credentials(USER, PASSWORD))
     digest = push(Client(guarded, "team/app", push=True), b"content", "latest")

@@ -51,6 +51,14 @@ def test_login_and_logout(fresh_rdock: Rdock, guarded: str) -> None:
     assert fresh_rdock.ok("logout") == "Not logged in to https://index.docker.io/v1/"
 
 
+def test_dockers_options_for_where_logins_are(fresh_rdock: Rdock, guarded: str, tmp_path: Path) -> None:
+    fresh_rdock.ok("--config", str(tmp_path / "one"), *LOGIN, guarded, input=PASSWORD)
+    fresh_rdock.variables["DOCKER_CONFIG"] = str(tmp_path / "two")
+    fresh_rdock.ok(*LOGIN, guarded, input=PASSWORD)
+    assert not config_of(fresh_rdock).exists()
+    assert all(guarded in (tmp_path / name / "config.json").read_text() for name in ("one", "two"))
+
+
 def test_a_wrong_password_is_not_kept(fresh_rdock: Rdock, guarded: str) -> None:
     done = fresh_rdock("--debug", *LOGIN, guarded, input="wrong-one")
     assert done.code == 1 and done.out == ""
@@ -234,7 +242,11 @@ def hub(fresh_rdock: Rdock, fake: Make, authority: Authority) -> Iterator[Fake]:
             head = b""
             while b"\r\n\r\n" not in head:
                 head += client.recv(4096)
-            assert head.startswith(b"CONNECT ") and b".docker.io:443 " in head
+            # "proxy user:p@ss"
+            known = b"proxy-authorization: Basic cHJveHkgdXNlcjpwQHNz\r\n" in head.replace(b"Proxy-A", b"proxy-a")
+            if not (known and head.startswith(b"CONNECT ") and b".docker.io:443 " in head):
+                client.close()
+                continue
             client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             there = socket.create_connection(("127.0.0.1", server.port))
             for pair in ((client, there), (there, client)):
@@ -243,7 +255,7 @@ def hub(fresh_rdock: Rdock, fake: Make, authority: Authority) -> Iterator[Fake]:
     threading.Thread(target=accept, daemon=True).start()
     for host in ("index.docker.io", "registry-1.docker.io", "auth.docker.io"):
         trust(fresh_rdock, authority, host)
-    fresh_rdock.variables["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+    fresh_rdock.variables["HTTPS_PROXY"] = f"http://proxy%20user:p%40ss@127.0.0.1:{proxy.getsockname()[1]}"
     yield server
     proxy.shutdown(socket.SHUT_RDWR)
     proxy.close()
@@ -275,6 +287,13 @@ def test_search_at_docker_hub(fresh_rdock: Rdock, hub: Fake) -> None:
     assert fresh_rdock.ok("search", "--format", "table {{.Name}}\t{{.StarCount}}", "x").splitlines()[0].split() == [
         "NAME", "STARS"
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("proxy", ["socks5://x", "http://", "http://u:secret@h:x", "http://u:secret@[h"])
+def test_a_proxy_that_is_none(fresh_rdock: Rdock, proxy: str) -> None:
+    fresh_rdock.variables["HTTPS_PROXY"] = proxy
+    done = fresh_rdock("search", "x")
+    assert (done.code, done.err) == (1, "rdock: the proxy that the environment names is not http(s)://HOST[:PORT]\n")
 
 
 def test_login_at_docker_hub(fresh_rdock: Rdock, hub: Fake) -> None:

@@ -23,9 +23,17 @@ HELPER = """#!/bin/sh
 echo "$0 $*" >>{log}
 server=$(cat)
 case $1 in
-store) name=$(printf %s "$server" | sed 's/.*"ServerURL":"\\([^"]*\\)".*/\\1/' | tr / _); printf %s "$server" >"{kept}/$name" ;;
-get) name=$(printf %s "$server" | tr / _)
-    if [ -e "{kept}/$name" ]; then cat "{kept}/$name"; else echo 'credentials not found in native keychain'; exit 1; fi ;;
+store)
+    name=$(printf %s "$server" | sed 's/.*"ServerURL":"\\([^"]*\\)".*/\\1/' | tr / _)
+    printf %s "$server" >"{kept}/$name" ;;
+get)
+    name=$(printf %s "$server" | tr / _)
+    if [ -e "{kept}/$name" ]; then
+        cat "{kept}/$name"
+    else
+        echo 'credentials not found in native keychain'
+        exit 1
+    fi ;;
 erase) name=$(printf %s "$server" | tr / _); rm -f "{kept}/$name" ;;
 esac
 """

@@ -138,8 +138,18 @@ def test_drop_ins_come_after(tmp_path: Path) -> None:
     assert endpoints.alias("fedora") == "x/y"
 
 
-@pytest.mark.parametrize("text", ["[[registry", "[[registry]]\ninsecure = 1\n", "[[registry]]\n", "registry = 5",
-                                  '[[registry]]\nlocation="x"\n[[registry.mirror]]\n', "aliases = 1", "\0"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[registry",
+        "[[registry]]\ninsecure = 1\n",
+        "[[registry]]\n",
+        "registry = 5",
+        '[[registry]]\nlocation="x"\n[[registry.mirror]]\n',
+        "aliases = 1",
+        "\0",
+    ],
+)
 def test_a_broken_file_is_told_of_once_and_left_out(
     tmp_path: Path, text: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,10 +158,8 @@ def test_a_broken_file_is_told_of_once_and_left_out(
     assert asked("docker.io") == ["registry-1.docker.io/v2/team/app"]
     assert asked("x") == ["x/v2/team/app"]
     told = capfd.readouterr().err.splitlines()
-    assert sorted(line.split(" is left out")[0].rpartition("/")[2] for line in told) == [
-        "daemon.json",
-        "registries.conf",
-    ]
+    files = sorted(line.split(" is left out")[0].rpartition("/")[2] for line in told)
+    assert files == ["daemon.json", "registries.conf"]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -29,6 +30,7 @@ from tests.registry.servers import (
     basic,
     digest_of,
     error,
+    make_authority,
     ranged,
 )
 
@@ -141,6 +143,17 @@ def test_a_blob_is_taken_up_again_after_a_cut(fake: Make, ranges: bool) -> None:
     assert cuts == 2
     assert "range" not in server.asked("/v2/app/blobs")[0].headers
     assert server.requests[-1].headers["range"].startswith("bytes=")
+
+
+def test_a_server_that_drips_is_given_up(fake: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "WINDOW", 0.2)
+    server = fake(first(9, Reply(200, b"x" * 1000, drip=0.02)))
+    begin = time.monotonic()
+    with pytest.raises(Cut, match="too slow"):
+        list(Client(server.host, "app").blob(digest_of(BLOB)))
+    with pytest.raises(RegistryUnavailable, match="too slow"):
+        Client(server.host, "app").manifest("v1")
+    assert time.monotonic() - begin < 5
 
 
 def test_a_range_that_was_not_asked_for(fake: Make) -> None:
@@ -432,7 +445,8 @@ def test_secrets_are_in_no_message(
         ('Bearer realm="https://a/t",service="s",scope="a:b:c d:e:f"',
          [("bearer", {"realm": "https://a/t", "service": "s", "scope": "a:b:c d:e:f"})]),
         ('Basic realm="a, \\"b\\"", Bearer realm=x', [("basic", {"realm": 'a, "b"'}), ("bearer", {"realm": "x"})]),
-        ("Negotiate, Basic realm=\"x\" , charset=UTF-8", [("negotiate", {}), ("basic", {"realm": "x", "charset": "UTF-8"})]),
+        ('Negotiate, Basic realm="x" , charset=UTF-8',
+         [("negotiate", {}), ("basic", {"realm": "x", "charset": "UTF-8"})]),
         ("BEARER REALM = x", [("bearer", {"realm": "x"})]),
         ('Bearer realm="unfinished', [("bearer", {})]),
         ('Bearer realm="a",realm="b"', [("bearer", {"realm": "a"})]),
@@ -460,6 +474,18 @@ def test_a_certificate_that_does_not_hold(fake: Make, authority: Authority, sett
     directory.mkdir(parents=True)
     (directory / "ca.crt").write_bytes(authority.ca.read_bytes())
     assert Client(host, "app").manifest("v1").content == BODY
+
+
+def test_who_has_a_false_certificate_is_not_spoken_to_in_clear_instead(
+    fake: Make, authority: Authority, tmp_path: Path
+) -> None:
+    """Though it is on this machine, for its authority is known."""
+    server = fake(GOOD, authority)
+    directory = tmp_path / "home" / "containers" / "certs.d" / server.host
+    directory.mkdir(parents=True)
+    (directory / "ca.crt").write_bytes(make_authority(tmp_path).ca.read_bytes())
+    with pytest.raises(RegistryUnavailable, match=f'Get "https://{server.host}/v2/": tls: failed to verify'):
+        Client(server.host, "app").manifest("v1")
 
 
 def test_http_is_spoken_only_where_it_is_allowed(fake: Make, settings: Set) -> None:
@@ -538,6 +564,40 @@ def test_an_upload_is_taken_up_again_after_a_cut(fake: Make, monkeypatch: pytest
     assert uploads.begun == (1 if knows else 2)
 
 
+def test_a_token_that_ends_during_an_upload(fake: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "PART", 1_000_000)
+    tokens, uploads = Tokens(), Uploads(iter(()))
+    good = ["t1"]
+
+    def answer(request: Request) -> Reply:
+        reply = tokens(request)
+        if reply.status == 401 or request.path.startswith("/token"):
+            return reply
+        reply = uploads(request)
+        if request.method == "PATCH":
+            good[0] = "t2"
+        return reply
+
+    tokens.accepted = lambda token: token == good[0]
+    server = fake(answer)
+    Client(server.host, "app", push=True).upload_blob(
+        digest_of(BLOB), len(BLOB), lambda offset: iter([BLOB[i : i + 65536] for i in range(offset, len(BLOB), 65536)])
+    )
+    assert uploads.stored == {digest_of(BLOB): BLOB}
+    assert tokens.given == 2
+
+
+def test_several_threads_share_a_client(fake: Make) -> None:
+    tokens = Tokens()
+    server = fake(tokens)
+    reader = Client(server.host, "app")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: b"".join(reader.blob(digest_of(BLOB))), range(16)))
+    assert all(content == BLOB for content in found)
+    assert tokens.given == 1
+    assert len(server.asked("/v2/?") + [r for r in server.requests if r.path == "/v2/"]) == 1
+
+
 def test_an_upload_that_never_comes_through_is_given_up(fake: Make) -> None:
     uploads = Uploads(iter([0] * 99))
     with pytest.raises(RegistryUnavailable):
@@ -546,7 +606,7 @@ def test_an_upload_that_never_comes_through_is_given_up(fake: Make) -> None:
 
 def test_a_push_that_is_not_allowed(fake: Make) -> None:
     server = fake(first(9, error(403, "DENIED", "requested access to the resource is denied")))
-    with pytest.raises(Forbidden, match="^denied: requested access to the resource is denied$"):
+    with pytest.raises(Forbidden, match=r"^denied: requested access to the resource is denied$"):
         Client(server.host, "app", push=True).upload_blob(digest_of(b"x"), 1, lambda offset: iter([b"x"]))
 
 
@@ -559,7 +619,9 @@ def test_mirrors_are_asked_in_order_and_the_registry_last(fake: Make, settings: 
     reader = Client(itself.host, "app")
     assert reader.manifest("v1").content == BODY
     assert b"".join(reader.blob(digest_of(BLOB))) == BLOB
-    assert down.requests and without.requests and good.requests and not itself.requests
+    assert without.requests and good.requests and not itself.requests
+    # Who is down is not waited for again with each blob.
+    assert len(down.asked("/v2/app")) == 2
     # Docker's mirrors are for reading.
     assert Client(itself.host, "app", push=True).has_blob(digest_of(BLOB)) == len(BLOB)
     assert itself.requests

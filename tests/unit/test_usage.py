@@ -19,6 +19,7 @@ COMMANDS = sorted(main.COMMANDS)
 PODMANS = {
     **{name: {"--init-path", "--replace", "--rootfs"} for name in ("run", "create")},
     **{name: {"--latest"} for name in ("attach", "exec", "kill", "pause", "restart", "rm", "stop", "unpause", "wait")},
+    "search": {"--list-tags"},
     "start": {"--latest", "--sig-proxy"},
     "update": {"--label", "--name"},
 }
