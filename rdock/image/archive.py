@@ -263,7 +263,7 @@ def _store_layer(
             digest = writer.commit()
     if announced:
         return announced
-    return Descriptor(_layer_type(digest), digest, blobs.size(digest))
+    return Descriptor(layer_type(digest), digest, blobs.size(digest))
 
 
 def _copying(chunks: Iterable[bytes], writer: blobs.Writer) -> Iterator[bytes]:
@@ -290,7 +290,7 @@ def _unpack(chunks: Iterator[bytes], diff_id: str, chain: str, parent: str) -> N
             raise DataLoss(f"layer {diff_id}: content has the digest sha256:{found.hexdigest()}")
 
 
-def _layer_type(digest: str) -> str:
+def layer_type(digest: str) -> str:
     fd = blobs.open_blob(digest)
     try:
         kind = compression.detect(os.pread(fd, 8, 0))
