@@ -39,7 +39,7 @@ class Root(Value):
     since: int
 
     def changes(self) -> Iterator[Change]:
-        """What is different from the image. Raises InvalidParameter if there is none, SystemFailure, NoSuchContainer."""
+        """What is different from the image. Raises InvalidParameter if there is none; SystemFailure."""
         if self.image is None:
             raise InvalidParameter(f"container {self.container.name} has no image to compare with")
         yield from self._read(compare(self.now, self.image, hidden=self._mounts(), since=self.since))
