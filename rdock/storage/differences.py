@@ -25,6 +25,7 @@ Parts: TypeAlias = "tuple[bytes, ...]"
 # Descriptors that are held open at most, unless a single directory has more parts.
 _MAX_OPEN = 256
 _CHUNK = 1 << 20
+_NO_DATA = 1 << 63
 # No program could use a longer path in one piece, and no layer can hold it (image/extract.py).
 PATH_MAX = 4096
 _PLACEHOLDER = (0o755, 0, 0)
@@ -207,13 +208,28 @@ def _have_same_content(fd: int, base: int, name: bytes) -> bool:
         try:
             if kept_xattrs(ours) != kept_xattrs(theirs):
                 return False
-            while True:
-                chunk = os.read(ours, _CHUNK)
-                if chunk != os.read(theirs, _CHUNK):
+            place = 0
+            while (place := min(_next_data(ours, place), _next_data(theirs, place))) < _NO_DATA:
+                chunk = os.pread(ours, _CHUNK, place)
+                if chunk != os.pread(theirs, _CHUNK, place):
                     return False
                 if not chunk:
-                    return True
+                    break
+                place += len(chunk)
+            return True
         finally:
             os.close(theirs)
     finally:
         os.close(ours)
+
+
+def _next_data(fd: int, place: int) -> int:
+    """Where a file goes on that is not a hole, from a place on: holes may be larger than any disk."""
+    try:
+        return os.lseek(fd, place, os.SEEK_DATA)
+    except OSError as e:
+        if e.errno == errno.ENXIO:
+            return _NO_DATA
+        if e.errno == errno.EINVAL:  # the file system knows no holes
+            return place
+        raise
