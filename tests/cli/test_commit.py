@@ -152,6 +152,37 @@ def test_the_mode_of_the_root_is_kept(rdock: Rdock, storage: str) -> None:
     rdock.ok("rmi", "mode", "again")
 
 
+def test_with_one_id(own_rdock: Rdock) -> None:
+    """Whom files belonged to in the image is not known: what has changed is root's, what has not is not told."""
+    rdock = own_rdock
+    rdock.options += ["--id-mode", "single"]
+    run(rdock, "alone", WORK)
+    assert rdock("diff", "alone").out == CHANGES
+    rdock.ok("commit", "alone", "alone")
+    assert rdock("image", "diff", "alone").out == CHANGES
+    with tarfile.open(blob(rdock, "alone")) as archive:
+        assert {(member.uid, member.gid) for member in archive} == {(0, 0)}
+    assert rdock.ok("run", "--rm", "--network", "none", "alone", "cat", "/a/b/c") == "x"
+    rdock.options = ["--id-mode", "subids"]
+    assert rdock.ok("run", "--rm", "--network", "none", "alone", "stat", "-c", "%u", "/a/b/c") == "0"
+
+
+def test_one_that_is_removed_meanwhile(rdock: Rdock, storage: str) -> None:
+    """What seems deleted then is not: no image comes of it, and nothing of one is left."""
+    run(rdock, "short", "for i in 1 2 3 4 5 6 7 8; do head -c 3000000 /dev/urandom >/f$i; done")
+    before = {line for line in store(rdock) if "containers" not in line}
+    committing = subprocess.Popen(
+        rdock.argv("commit", "short", "short"), env=rdock.environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    time.sleep(0.2)
+    rdock.ok("rm", "short")
+    _, err = committing.communicate(timeout=60)
+    if committing.returncode:
+        assert b"No such container: " in err and {line for line in store(rdock) if "containers" not in line} == before
+    else:  # it was faster
+        rdock.ok("rmi", "short")
+
+
 def test_umoci_sees_the_same(rdock: Rdock, tmp_path: Path) -> None:
     """An independent reader of the image spec makes of the image what export makes of the container."""
     umoci = shutil.which("umoci")

@@ -81,9 +81,13 @@ def test_a_change_that_hides_itself(rdock: Rdock, storage: str) -> None:
 
 def test_what_fuse_overlayfs_has_not_been_told_yet(rdock: Rdock, storage: str) -> None:
     """The kernel keeps what is written to an open file back; diff, commit and export see it nevertheless."""
-    name = start(rdock, script="exec 5>/open; echo 12345 >&5; sleep 100")
+    name = start(rdock, script="(echo 12345; sleep 100) | dd of=/open bs=6")
     wait_for(lambda: rdock("diff", name).out == "A /open\n", "the file")
     wait_for(lambda: "12345" in rdock("export", name).out, "its content")
+    # Also where its processes are frozen.
+    identity = rdock.ok("commit", name)
+    assert rdock.ok("run", "--rm", "--network", "none", identity, "cat", "/open") == "12345"
+    rdock.ok("rmi", identity)
 
 
 def test_names_do_not_steer_the_terminal(rdock: Rdock) -> None:
