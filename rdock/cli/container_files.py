@@ -76,7 +76,9 @@ def diff(options: Options) -> int:
 IMAGE_DIFF_TEXT = """\
 Usage:  rdock image diff IMAGE [IMAGE]
 
-Inspect changes from the layers below an image's last one, or from another image, to the image
+Inspect changes to an image's root
+
+They are from the layers below its last one to the image, or from another image to it.
 """
 
 
