@@ -105,7 +105,7 @@ def test_a_running_one_is_paused_meanwhile(rdock: Rdock, storage: str) -> None:
     """A pair of files that are written one after the other never differs by more than one step."""
     script = "i=0; while :; do i=$((i+1)); echo $i >/x.new; mv /x.new /x; echo $i >/y.new; mv /y.new /y; done"
     name = rdock.ok("run", "-d", "--network", "none", STARTER, "sh", "-c", script)
-    wait_for(lambda: "A /y" in rdock.ok("diff", name), "the work has begun")
+    wait_for(lambda: "A /y\n" in rdock("diff", name).out, "the work has begun")
     for options, state in ((["-p"], "running"), (["--pause=false"], "running"), ([], "running")):
         identity = rdock.ok("commit", *options, name)
         assert rdock.ok("inspect", "-f", "{{.State.Status}}", name) == state
@@ -165,6 +165,22 @@ def test_with_one_id(own_rdock: Rdock) -> None:
     assert rdock.ok("run", "--rm", "--network", "none", "alone", "cat", "/a/b/c") == "x"
     rdock.options = ["--id-mode", "subids"]
     assert rdock.ok("run", "--rm", "--network", "none", "alone", "stat", "-c", "%u", "/a/b/c") == "0"
+
+
+def test_in_an_outer_container(own_rdock: Rdock) -> None:
+    """Where root of an outer user namespace has ids to give, the owners are those that the container sees."""
+    outer = ["unshare", "--user", "--map-root-user", "--map-auto"]
+    script = (
+        f"set -e; R={own_rdock.path}; $R run --name in --network none {STARTER} sh -c 'echo >/x; chown 12:345 /x';"
+        "$R diff in; $R commit -q in made >/dev/null; $R export in | tar tv --numeric-owner x | cut -d' ' -f2;"
+        "$R run --rm --network none made stat -c %u:%g /x; $R system check"
+    )
+    done = subprocess.run(
+        [*outer, "sh", "-c", script], env=own_rdock.environment(), capture_output=True, text=True, timeout=60
+    )
+    if "unshare: " in done.stderr:
+        pytest.skip(done.stderr)
+    assert done.stdout == "A /x\n12/345\n12:345\nno problems found\n", done
 
 
 def test_one_that_is_removed_meanwhile(rdock: Rdock, storage: str) -> None:
