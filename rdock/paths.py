@@ -205,6 +205,11 @@ def container_runtime(container_id: str) -> str:
     return os.path.join(runtime(), "containers", container_id)
 
 
+def mounted_images() -> str:
+    """Where images are mounted, in the mount namespace of a session."""
+    return os.path.join(runtime(), "images")
+
+
 def removed() -> str:
     """Run directories that are being deleted."""
     return os.path.join(runtime(), "removed")

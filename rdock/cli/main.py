@@ -86,6 +86,13 @@ COMMANDS: dict[str, Command] = {
     "manifest rm": Command(
         "manifest:rm", "Delete one or more manifest lists from local storage", needs_root=False, reads_store=False
     ),
+    "commit": Command("container_files:commit", "Create a new image from a container's changes"),
+    "diff": Command("container_files:diff", "Inspect changes to files or directories on a container's filesystem"),
+    "export": Command("container_files:export", "Export a container's filesystem as a tar archive"),
+    "image diff": Command("container_files:image_diff", "Inspect changes to an image's root"),
+    "image mount": Command("image_mount:mount", "Mount an image's root for reading"),
+    "image unmount": Command("image_mount:unmount", "Unmount an image's root"),
+    "unshare": Command("image_mount:unshare", "Run a command as root of the user's own namespaces", failure=125),
     "load": Command("image:load", "Load an image from a tar archive or STDIN"),
     "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
@@ -130,6 +137,9 @@ ALIASES = {
     "container top": "top",
     "container port": "port",
     "container prune": "container prune",
+    "container commit": "commit",
+    "container diff": "diff",
+    "container export": "export",
     "container remove": "rm",
     "container inspect": "inspect --type=container",
     "image ls": "images",

@@ -58,6 +58,8 @@ class Entered(Value):
     """The caller's id on the host; 0 inside."""
     gid: int
     """The caller's group on the host."""
+    in_session: bool = False
+    """Whether the process was there from its start, as below `unshare`, with a mount namespace of its caller's."""
 
 
 _entered: Entered | None = None
@@ -86,6 +88,15 @@ def enter(mode: str, linger: float) -> Entered:
     _note_runtime(paths.make_private(paths.runtime()))
     directory = _current_directory()
     boot = process.boot_id()
+    around = _session(boot)
+    if around is not None:
+        name, found = around
+        if mode not in ("auto", found.mode):
+            raise Unavailable(f"this session is one of the id mode {found.mode}: leave it for another one")
+        _use = _lock(paths.holder_lock(boot, name))
+        ids = [idmap.outside(idmap.read_map(kind), 0) or 0 for kind in ("uid", "gid")]
+        _entered = Entered(found.mode, ids[0], ids[1], in_session=True)
+        return _entered
     name = mode + _surroundings()
     record_path, lock_path = paths.holder(boot, name), paths.holder_lock(boot, name)
     uid, gid = os.getuid(), os.getgid()
@@ -105,6 +116,20 @@ def enter(mode: str, linger: float) -> Entered:
     os.setresuid(0, 0, 0)
     _entered = Entered(found.mode, uid, gid)
     return _entered
+
+
+def _session(boot: str) -> tuple[str, Holder] | None:
+    """The name and the record of the holder in whose user namespace the caller lives already."""
+    if os.getuid() != 0 or os.stat(namespaces.file_of("user")).st_ino == dict(_INITIAL)["user"]:
+        return None
+    around = os.readlink(namespaces.file_of("user")), [idmap.map_text(idmap.read_map(kind)) for kind in ("uid", "gid")]
+    directory = os.path.dirname(paths.holder(boot, "any"))
+    for file in os.listdir(directory) if os.path.isdir(directory) else ():
+        name = file.removesuffix(".json")
+        found = _recorded(os.path.join(directory, file)) if name != file else None
+        if found is not None and found.boot == boot and (found.namespace, found.maps) == around:
+            return name, found
+    return None
 
 
 def _find(mode: str, linger: float, record_path: str, lock_path: str) -> tuple[Holder, dict[str, int]]:

@@ -94,6 +94,7 @@ class _Merge:
         elif stat.S_ISFIFO(found.st_mode):
             os.mkfifo(name, stat.S_IMODE(found.st_mode), dir_fd=there)
             os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
         # Sockets and devices cannot be in a layer that rdock has unpacked.
 
     def _file(self, here: int, there: int, name: str, found: os.stat_result) -> None:

@@ -34,6 +34,10 @@ HINTS = {
 }
 
 
+# The time of this file is when the tree of a container was complete, with the copy driver.
+COPIED = "copied"
+
+
 def mounter(driver: str, layers: Sequence[str], directory: str, *, read_only: bool) -> Mounter:
     """Prepare the root of a container from `layers` (directories, topmost first).
 
@@ -132,6 +136,8 @@ def _copy(layers: Sequence[str], directory: str, *, read_only: bool) -> Mounter:
         remove_path(half)
         os.mkdir(half, 0o755)
         copytree.merge(layers, half, share=read_only)
+        # What is touched later was touched by the container.
+        record.write_text(os.path.join(directory, COPIED), "", durable=False)
         os.rename(half, tree)
     return lambda target: m.bind(tree, target)
 

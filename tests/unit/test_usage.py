@@ -20,10 +20,13 @@ PODMANS = {
     **{name: {"--init-path", "--replace", "--rootfs"} for name in ("run", "create")},
     **{name: {"--latest"} for name in ("attach", "exec", "kill", "pause", "restart", "rm", "stop", "unpause", "wait")},
     "search": {"--list-tags"},
+    "commit": {"--iidfile", "--quiet"},
     "start": {"--latest", "--sig-proxy"},
     "update": {"--label", "--name"},
 }
-PODMANS_COMMANDS = {"container clone", "container exists", "system check"}
+PODMANS_COMMANDS = {
+    "container clone", "container exists", "image diff", "image mount", "image unmount", "system check", "unshare",
+}  # fmt: skip
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
 
@@ -255,7 +258,7 @@ def test_global_options_that_cannot_be(
 
 def test_names_of_docker_are_complete() -> None:
     """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
-    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {"doctor"}
+    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {"doctor", "unshare"}
     for name in (*main.ALIASES, *(name for name in COMMANDS if " " in name and name not in PODMANS_COMMANDS)):
         group, _, verb = name.partition(" ")
         assert verb in docker_names.names(group), name

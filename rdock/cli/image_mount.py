@@ -1,0 +1,81 @@
+"""unshare, image mount, image unmount: a look at images from where rdock's containers live; podman's commands."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rdock.cli.usage import Options
+from rdock.errors import CannotExecute, CommandNotFound, InvalidParameter, reason
+from rdock.image import images, mounting
+from rdock.linux import mount as m
+from rdock.linux import namespaces
+from rdock.runtime import rootless
+
+UNSHARE_TEXT = """\
+Usage:  rdock unshare [COMMAND] [ARG...]
+
+Run a command as root of the user's own namespaces
+
+Without one, a shell. It sees the files of containers and images with the owners that they have
+in there. What it mounts is seen by it alone, and ends with it.
+"""
+
+
+def unshare(options: Options) -> int:
+    argv = options.arguments or [os.environ.get("SHELL") or "/bin/sh"]
+    if not rootless.entered().in_session:
+        namespaces.unshare(namespaces.CLONE_NEWNS)
+        m.set_propagation("/", m.MS_SLAVE)
+    # The namespaces are in use as long as what is started here lives.
+    for fd in rootless.held():
+        os.set_inheritable(fd, True)
+    try:
+        os.execvp(argv[0], argv)
+    except FileNotFoundError:
+        raise CommandNotFound(f"{argv[0]}: command not found") from None
+    except OSError as e:
+        raise CannotExecute(f"{argv[0]}: {reason(e)}") from e
+
+
+MOUNT_TEXT = """\
+Usage:  rdock image mount [IMAGE...]
+
+Mount an image's root for reading
+
+Prints where; without an image, which are mounted. Below `rdock unshare` only: nobody else would see it.
+"""
+
+
+def mount(options: Options) -> int:
+    _check_session("mount")
+    for name in options.arguments:
+        sys.stdout.write(mounting.mount(images.lookup(name)) + "\n")
+    if not options.arguments:
+        for image_id, target in mounting.mounted().items():
+            sys.stdout.write(f"{image_id[:12]}  {target}\n")
+    return 0
+
+
+UNMOUNT_TEXT = """\
+Usage:  rdock image unmount IMAGE [IMAGE...]
+
+Unmount an image's root
+"""
+
+
+def unmount(options: Options) -> int:
+    _check_session("unmount")
+    for name in options.arguments:
+        image_id = images.lookup(name).id
+        mounting.unmount(image_id)
+        sys.stdout.write(image_id + "\n")
+    return 0
+
+
+def _check_session(verb: str) -> None:
+    if not rootless.entered().in_session:
+        raise InvalidParameter(
+            f"cannot {verb} an image where nobody would see it",
+            hint=f"rdock unshare sh -c 'rdock image {verb} IMAGE; …', or rdock unshare for a shell",
+        )

@@ -1,0 +1,68 @@
+"""unshare, and image mount within it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+from tests.cli.conftest import store
+from tests.conftest import STARTER
+from tests.program import Rdock, Result
+
+
+def session(rdock: Rdock, script: str) -> Result:
+    """A script in a session, to which `R` is the program."""
+    return rdock("unshare", "sh", "-c", f'R="{" ".join(rdock.argv())}"; {script}')
+
+
+def test_a_command(rdock: Rdock) -> None:
+    assert rdock.ok("unshare", "id", "-u") == "0"
+    assert int(rdock.ok("unshare", "sh", "-c", "wc -l </proc/self/uid_map")) >= 1
+    assert rdock("unshare", "sh", "-c", "exit 7").code == 7
+    result = rdock("unshare", "/nonexistent")
+    assert (result.code, result.err) == (127, "rdock: /nonexistent: command not found\n")
+    assert rdock("unshare", "/etc/passwd").code == 126
+
+
+def test_it_is_the_same_store(rdock: Rdock, storage: str) -> None:
+    """Layers are not unpacked anew, containers run from there, and one session in another is the same."""
+    rdock.ok("run", "--name", "outer", "--network", "none", STARTER, "sh", "-c", "echo >/x")
+    before = {line for line in store(rdock) if line.startswith("layers")}
+    namespace = rdock.ok("unshare", "readlink", "/proc/self/ns/user")
+    inner = f"$R run --rm --network none {STARTER} echo ran; $R unshare readlink /proc/self/ns/user"
+    result = session(rdock, f"$R diff outer; {inner}")
+    assert (result.code, result.out) == (0, f"A /x\nran\n{namespace}\n"), str(result)
+    assert {line for line in store(rdock) if line.startswith("layers")} == before
+    assert rdock.ok("diff", "outer") == "A /x"
+
+
+def test_image_mount(rdock: Rdock) -> None:
+    rdock.ok("run", "--name", "two", "--network", "none", STARTER, "sh", "-c", "echo two >/two; rm /etc/group")
+    rdock.ok("commit", "two", "two")
+    script = """
+        set -e
+        a=$($R image mount rdock/starter); b=$($R image mount two)
+        test -x $a/bin/busybox; test -e $a/etc/group; test ! -e $b/etc/group; cat $b/two
+        ! touch $a/new 2>/dev/null; ! touch $b/new 2>/dev/null
+        test $($R image mount two) = $b; $R image mount | wc -l
+        $R image unmount two; test ! -e $b; ! $R image unmount two"""
+    result = session(rdock, script)
+    identity = json.loads(rdock.ok("image", "inspect", "two"))[0]["Id"][7:]
+    assert (result.code, result.out) == (0, f"two\n2\n{identity}\n"), str(result)
+    assert result.err == f"rdock: image {identity[:12]} is not mounted\n"
+    # Nothing of it is left, and outside it is refused.
+    assert not os.listdir(rdock.home.runtime / "rdock" / "images")
+    result = rdock("image", "mount", "two")
+    assert result.code == 1 and result.err.startswith("rdock: cannot mount an image where nobody would see it\n")
+    rdock.ok("rm", "two")
+    rdock.ok("rmi", "two")
+
+
+def test_the_namespaces_last_as_long_as_the_session(own_rdock: Rdock) -> None:
+    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
+    script = f"sleep 1; {' '.join(own_rdock.argv())} run --rm --network none {STARTER} echo alive"
+    process = subprocess.Popen(
+        own_rdock.argv("unshare", "sh", "-c", script), env=own_rdock.environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.communicate(timeout=60)[0] == "alive\n"
