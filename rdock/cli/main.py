@@ -287,8 +287,8 @@ def _check_globals(options: usage.Options) -> None:
             raise refusals.of_daemon(name, value)
 
 
-def enter() -> None:
-    """Become root of the user's own namespaces, and clear away what killed processes left."""
+def enter(*, sweep: bool = True) -> None:
+    """Become root of the user's own namespaces, and clear away what killed processes left, unless it is to be seen."""
     from rdock.container import removal
     from rdock.runtime import rootless
 
@@ -301,7 +301,8 @@ def enter() -> None:
     entered = rootless.enter(settings.id_mode, settings.holder_linger)
     if entered.mode == "single" and settings.id_mode == "auto":
         _tell_of_one_id()
-    removal.sweep()
+    if sweep:
+        removal.sweep()
 
 
 def callers_directory() -> str:
