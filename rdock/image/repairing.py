@@ -228,7 +228,7 @@ def _compare(stored: int, fresh: int, below: str, found: list[str], depth: int) 
     for name in sorted(ours & wanted):
         path = below + name
         one, other = (os.stat(name, dir_fd=fd, follow_symlinks=False) for fd in (stored, fresh))
-        if _facts(one) != _facts(other) or not _same_content(stored, fresh, name, one):
+        if _facts(name, one) != _facts(name, other) or not _same_content(stored, fresh, name, one):
             found.append(path)
         if stat.S_ISDIR(one.st_mode) and stat.S_ISDIR(other.st_mode) and depth < _MAX_DEPTH:
             inner = os.open(name, _DIRECTORY, dir_fd=stored)
@@ -242,9 +242,12 @@ def _compare(stored: int, fresh: int, below: str, found: list[str], depth: int) 
                 os.close(inner)
 
 
-def _facts(found: os.stat_result) -> tuple[int, ...]:
-    size = 0 if stat.S_ISDIR(found.st_mode) else found.st_size
-    return found.st_mode, found.st_uid, found.st_gid, size, found.st_mtime_ns, found.st_rdev
+def _facts(name: str, found: os.stat_result) -> tuple[int, ...]:
+    is_directory = stat.S_ISDIR(found.st_mode)
+    # Directories that the archive does not list, and the marks of what is removed, have the time of the unpacking.
+    is_timeless = is_directory or stat.S_ISCHR(found.st_mode) or name.startswith(".wh.")
+    size, time = 0 if is_directory else found.st_size, 0 if is_timeless else found.st_mtime_ns
+    return found.st_mode, found.st_uid, found.st_gid, size, time, found.st_rdev
 
 
 def _same_content(stored: int, fresh: int, name: str, about: os.stat_result) -> bool:

@@ -85,7 +85,7 @@ def _named(name: str) -> list[tuple[Image, str]]:
         parsed = reference.parse(name)
     except InvalidParameter:
         return [(images.lookup(name), "")]
-    if parsed.digest:
+    if parsed.digest or name.startswith("sha256:"):
         return [(images.lookup(name), "")]
     if parsed.tag:
         return [(images.lookup(name), str(parsed))]

@@ -19,10 +19,11 @@ COMMANDS = sorted(main.COMMANDS)
 PODMANS = {
     **{name: {"--init-path", "--replace", "--rootfs"} for name in ("run", "create")},
     **{name: {"--latest"} for name in ("attach", "exec", "kill", "pause", "restart", "rm", "stop", "unpause", "wait")},
+    "save": {"--format"},
     "start": {"--latest", "--sig-proxy"},
     "update": {"--label", "--name"},
 }
-PODMANS_COMMANDS = {"container clone", "container exists", "system check"}
+PODMANS_COMMANDS = {"container clone", "container exists", "image exists", "image untag", "system check", "untag"}
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
 
@@ -139,7 +140,7 @@ def test_options_that_docker_knows_by_another_name() -> None:
         ("builder", "'rdock builder' is not there yet"),
         ("builder prune", "'rdock builder prune' is not there yet"),
         ("compose up", "'rdock compose' is not there yet"),
-        ("image history x", "'rdock image history' is not there yet"),
+        ("image build x", "'rdock image build' is not there yet"),
         ("network nosuch", "'rdock network' is not there yet"),
     ],
 )
@@ -254,8 +255,8 @@ def test_global_options_that_cannot_be(
 
 def test_names_of_docker_are_complete() -> None:
     """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
-    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {"doctor"}
-    for name in (*main.ALIASES, *(name for name in COMMANDS if " " in name and name not in PODMANS_COMMANDS)):
+    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {"doctor", "untag"}
+    for name in {*main.ALIASES, *(name for name in COMMANDS if " " in name)} - PODMANS_COMMANDS:
         group, _, verb = name.partition(" ")
         assert verb in docker_names.names(group), name
     for name in set(COMMANDS) - PODMANS_COMMANDS:
