@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,7 +135,8 @@ def test_podman_reads_what_is_saved_and_the_reverse(own_rdock: Rdock, tmp_path: 
     rdock = own_rdock
     rdock.ok("load", input=packed())
     image_id, _ = rdock.ok("image", "inspect", "-f", IDS, "packed:1").split()
-    podman = ["podman", "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run"), "--storage-driver", "vfs"]
+    where = Path(tempfile.mkdtemp(prefix="pd-", dir="/tmp"))  # podman takes 50 characters at most
+    podman = ["podman", "--root", f"{where}/root", "--runroot", f"{where}/run", "--storage-driver", "vfs"]
     try:
         for form in ("", "docker-archive", "oci-archive"):
             path = tmp_path / f"{form or 'both'}.tar"
@@ -149,7 +151,7 @@ def test_podman_reads_what_is_saved_and_the_reverse(own_rdock: Rdock, tmp_path: 
                 assert rdock.ok("images", "-q", "--no-trunc", "packed:1") == image_id
             peer(tmp_path, *podman, "rmi", "-f", image_id[7:])
     finally:
-        subprocess.run(["podman", "unshare", "rm", "-rf", str(tmp_path / "root")], check=False, timeout=60)
+        subprocess.run(["podman", "unshare", "rm", "-rf", str(where)], check=False, timeout=60)
 
 
 def peer(where: Path, *words: str) -> str:
@@ -478,13 +480,13 @@ def test_related_images_come_and_go_at_once(own_rdock: Rdock, tmp_path: Path) ->
         (tmp_path / f"{number}.tar").write_bytes(made.docker_archive((image, [f"top{number}:1"])))
     rdock("images")
     scripts = [
-        f"for i in $(seq 15); do $R load -qi {tmp_path}/{n}.tar; $R tag top{n}:1 also{n}:$i; $R rmi top{n}:1; done"
+        f"for i in $(seq 45); do $R load -qi {tmp_path}/{n}.tar; $R tag top{n}:1 also{n}:$i; $R rmi top{n}:1; done"
         for n in range(4)
     ]
     scripts += [
-        "for i in $(seq 25); do $R image prune -f; $R rmi also0:$i also1:$i also2:$i also3:$i; done",
-        "for i in $(seq 10); do $R image prune -af; sleep 0.3; done",
-        f"for i in $(seq 25); do $R save -o {tmp_path}/s top1:1 && tar tf {tmp_path}/s >/dev/null || $R images; done",
+        "for i in $(seq 60); do $R image prune -f; $R rmi also0:$i also1:$i also2:$i also3:$i; done",
+        "for i in $(seq 30); do $R image prune -af; sleep 0.3; done",
+        f"for i in $(seq 60); do $R save -o {tmp_path}/s top1:1 && tar tf {tmp_path}/s >/dev/null || $R images; done",
     ]
     environment = rdock.environment() | {"R": " ".join(rdock.argv())}
     running = [
