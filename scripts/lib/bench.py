@@ -232,7 +232,7 @@ def list_images(bench: Bench) -> tuple[float, float]:
     names = [f"localhost/many:{number}" for number in range(200)]
     bench.both("load", "-q", "-i", str(archive))
     try:
-        return bench.times("images", rounds=3, runs=10)
+        return bench.times("images", rounds=2, runs=3)
     finally:
         bench.both("rmi", "-f", *names)
 
