@@ -12,7 +12,7 @@ from rdock.container import containers, creating, request, sharing
 from rdock.container.config import Config, HostConfig
 from rdock.container.creating import Made
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, printable, reason
-from rdock.image import images, starter
+from rdock.image import images, platforms, starter
 from rdock.image.manifest import ImageConfig
 from rdock.runtime import rootless
 from rdock.state import probes
@@ -55,7 +55,7 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
     container_name = options.text("--name") or ""
     if options.given("--name"):
         containers.check_name(container_name)
-    platform = request.parse_platform(options.text("--platform"))
+    platform = platforms.parse(options.text("--platform"))
     cidfile = _IdFile(host.container_id_file)
     try:
         image, rootfs = None, ""
@@ -65,7 +65,7 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
             image = starter.find(name, options.text("--pull") or "missing")
             if image is None:
                 image = _pull(name, platform, quiet=options.flag("--quiet"))
-            request.check_platform(platform, image, name)
+            platforms.check(platform, image, name)
         own = image.config if image else ImageConfig.from_json(b'{"os": "linux"}')
         config = request.merge(config, own, given_command=bool(words))
         if options.flag("--replace"):

@@ -14,7 +14,9 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rdock.container.size import Sizes
+    from collections.abc import Mapping, Sequence
+
+    from rdock.container.size import Size, Sizes
 
 PS_TEXT = """\
 Usage:  rdock ps [OPTIONS]
@@ -67,6 +69,26 @@ def ps(options: Options) -> int:
     columns = {**_COLUMNS, "Size": "SIZE"} if options.flag("--size") else _COLUMNS
     output.show(rows, columns, options, quiet_key="ID", quiet_wins=True)
     return max([complain(error, 1) for error in damaged], default=0)
+
+
+def rows(found: Sequence[Container], sizes: Mapping[str, Size]) -> list[output.Row]:
+    """These containers as `ps -a -s` shows them, with sizes (by id) that are known."""
+    how = _How(False, _Known(sizes), _Names())
+    lines = []
+    for container in found:
+        state = container.state()
+        lines.append(output.Row(_Shown(container, state, state.status, how), _FIELDS, _ROW, _METHODS))
+    return lines
+
+
+class _Known:
+    """Sizes that have been found out before."""
+
+    def __init__(self, sizes: Mapping[str, Size]) -> None:
+        self._sizes = sizes
+
+    def of(self, container: Container) -> Size:
+        return self._sizes[container.id]
 
 
 def _selection(options: Options) -> select.Selection:
@@ -145,7 +167,7 @@ class _How(Value):
     """How all lines are shown."""
 
     whole: bool
-    sizes: Sizes | None
+    sizes: Sizes | _Known | None
     names: _Names
 
 

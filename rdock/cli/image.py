@@ -1,16 +1,15 @@
-"""images, load, import, tag, rmi: the image commands."""
+"""images, tag, untag, rmi, image prune: which images there are, and what they are called."""
 
 from __future__ import annotations
 
-import os
 import sys
 
 from rdock.cli import output
 from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers
-from rdock.errors import InvalidParameter, NoSuchImage, RdockError, Unsupported, printable
-from rdock.image import archive, filters, reference
+from rdock.errors import InvalidParameter, NoSuchImage, RdockError, printable
+from rdock.image import filters, reference
 from rdock.image import images as store
 from rdock.image.images import Image, Use
 from rdock.values import Value
@@ -34,6 +33,7 @@ Options:
                         'TEMPLATE':         Print output using the given Go template.
       --no-trunc        Don't truncate output
   -q, --quiet           Only show image IDs
+      --tree            List what each image consists of, and what it takes on the disk
 """
 
 _COLUMNS = {
@@ -48,17 +48,40 @@ def images(options: Options) -> int:
     digests = options.flag("--digests")
     name = options.arguments[0] if options.arguments else ""
     whole = options.flag("--no-trunc")
+    if options.flag("--tree"):
+        for given in ("--quiet", "--no-trunc", "--digests", "--format"):
+            if options.given(given):
+                raise InvalidParameter(f"{given} is not yet supported with --tree")
+        return _tree(filters.select(store.list_images(), options.list("--filter"), name))
     rows = [
-        output.Row(_Shown(image, *names, whole=whole), _FIELDS, "*formatter.imageContext")
+        output.Row(_Shown(image, *line, whole=whole), _FIELDS, "*formatter.imageContext")
         for image in filters.select(store.list_images(), options.list("--filter"), name)
-        for names in _names(image, digests=digests)
+        for line in names(image, digests=digests)
     ]
     columns = {field: title for field, title in _COLUMNS.items() if digests or field != "Digest"}
     output.show(rows, columns, options, quiet_key="ID")
     return 0
 
 
-def _names(image: Image, *, digests: bool) -> list[tuple[str, str, str]]:
+def _tree(found: list[Image]) -> int:
+    """Docker's tree: below each name the platform, of which there is one only here."""
+    from rdock.image.usage import Usage
+
+    usage = Usage(store.list_images())
+    used = {use.image_id for use in _uses()}
+    lines = [["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA"]]
+    for image in found:
+        numbers = [output.size(usage.of(image).total, 3), output.size(usage.content(image), 3)]
+        rest = [image.id[:12], *numbers, "U" if image.id in used else ""]
+        lines += [[name, *rest] for name in image.tags or ["<untagged>"]]
+        config = image.config
+        platform = "/".join(part for part in (config.os, config.architecture, config.variant) if part)
+        lines.append([f"└─ {platform or 'unknown'}", image.manifest_digest[7:19], *numbers, ""])
+    output.write("".join(printable(line.rstrip()) + "\n" for line in output.table(lines)))
+    return 0
+
+
+def names(image: Image, *, digests: bool) -> list[tuple[str, str, str]]:
     """A line for each repository and tag, with `digests` also for each digest, as docker/cli groups them."""
     tags: dict[str, list[str]] = {}
     found: dict[str, list[str]] = {}
@@ -94,75 +117,27 @@ def _size(shown: _Shown) -> str:
     return output.size(shown.image.size, 3)
 
 
+def created_since(image: Image) -> str:
+    return f"{output.age(image.created)} ago" if image.created > 0 else "N/A"
+
+
+def created_at(image: Image) -> str:
+    return output.local_time(image.created) if image.created > 0 else "N/A"
+
+
 _FIELDS: output.Table = {
     "ID": _id,
     "Repository": lambda shown: shown.repository,
     "Tag": lambda shown: shown.tag,
     "Digest": lambda shown: shown.digest,
-    "CreatedSince": lambda shown: f"{output.age(shown.image.created)} ago" if shown.image.created > 0 else "N/A",
-    "CreatedAt": lambda shown: output.local_time(shown.image.created) if shown.image.created > 0 else "N/A",
+    "CreatedSince": lambda shown: created_since(shown.image),
+    "CreatedAt": lambda shown: created_at(shown.image),
     "Size": _size,
     "VirtualSize": lambda shown: output.size(shown.image.size),
     "SharedSize": lambda _: "N/A",
     "UniqueSize": lambda _: "N/A",
     "Containers": lambda _: "N/A",
 }
-
-
-LOAD_TEXT = """\
-Usage:  rdock load [OPTIONS]
-
-Load an image from a tar archive or STDIN
-
-Aliases:
-  rdock image load, rdock load
-
-Options:
-  -i, --input string   Read from tar archive file, instead of STDIN
-  -q, --quiet          Suppress the load output
-"""
-
-
-def load(options: Options) -> int:
-    path = options.text("--input")
-    if path is None and os.isatty(0):
-        raise InvalidParameter("requested load from stdin, but stdin is empty")
-    fd = archive.open_file(path) if path is not None else 0
-    try:
-        archive.load(fd, say=_say, warn=_silent if options.flag("--quiet") else _warn)
-    except RdockError as e:
-        raise type(e)(f"cannot load {path or 'from stdin'}: {e.message}", e.hint) from e
-    return 0
-
-
-IMPORT_TEXT = """\
-Usage:  rdock import [OPTIONS] file|- [REPOSITORY[:TAG]]
-
-Import the contents from a tarball to create a filesystem image
-
-Aliases:
-  rdock image import, rdock import
-
-Options:
-  -c, --change list      Apply Dockerfile instruction to the created image
-  -m, --message string   Set commit message for imported image
-"""
-
-
-def import_(options: Options) -> int:
-    path, *rest = options.arguments
-    if path.startswith(("http://", "https://")):
-        raise Unsupported(f"cannot import from a URL: {path}", hint=f"curl -fL {path} | rdock import - NAME")
-    fd = archive.open_file(path) if path != "-" else 0
-    archive.import_tree(
-        fd,
-        changes=options.list("--change"),
-        message=options.text("--message") or "",
-        name=rest[0] if rest else "",
-        say=_say,
-        warn=_warn,
-    )
-    return 0
 
 
 TAG_TEXT = """\
@@ -180,6 +155,21 @@ def tag(options: Options) -> int:
     return 0
 
 
+UNTAG_TEXT = """\
+Usage:  rdock untag IMAGE [NAME...]
+
+Take names from an image, all if none is given, and keep it
+
+Aliases:
+  rdock image untag, rdock untag
+"""
+
+
+def untag(options: Options) -> int:
+    store.untag(options.arguments[0], options.arguments[1:])
+    return 0
+
+
 RMI_TEXT = """\
 Usage:  rdock rmi [OPTIONS] IMAGE [IMAGE...]
 
@@ -189,11 +179,13 @@ Aliases:
   rdock image rm, rdock image remove, rdock rmi
 
 Options:
-  -f, --force   Force removal of the image
+  -f, --force      Force removal of the image
+      --no-prune   Do not delete untagged parents
 """
 
 
 def rmi(options: Options) -> int:
+    options.flag("--no-prune")  # an image has no parents here, only layers, which go with the last that needs them
     code = 0
     for name in options.arguments:
         try:
@@ -207,6 +199,40 @@ def rmi(options: Options) -> int:
     return code
 
 
+PRUNE_TEXT = """\
+Usage:  rdock image prune [OPTIONS]
+
+Remove unused images
+
+Options:
+  -a, --all             Remove all unused images, not just dangling ones
+      --filter filter   Provide filter values (e.g. "until=<timestamp>")
+  -f, --force           Do not prompt for confirmation
+"""
+
+_WARNINGS = {
+    True: "WARNING! This will remove all images without at least one container associated to them.\n",
+    False: "WARNING! This will remove all dangling images.\n",
+}
+
+
+def prune(options: Options) -> int:
+    from rdock.image import pruning
+
+    wanted = pruning.parse_filters(options.list("--filter"))
+    everything = options.flag("--all")
+    if not options.flag("--force"):
+        sys.stdout.write(_WARNINGS[everything] + "Are you sure you want to continue? [y/N] ")
+        sys.stdout.flush()
+        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+            return 0
+    report, freed = pruning.prune(wanted, everything=everything, uses=_uses)
+    if report:
+        sys.stdout.write("Deleted Images:\n" + "".join(f"{printable(line)}\n" for line in report) + "\n")
+    sys.stdout.write(f"Total reclaimed space: {output.size(freed)}\n")
+    return 0
+
+
 def _uses() -> list[Use]:
     return [
         Use(container.id, container.image, running=container.state().is_running)
@@ -217,11 +243,3 @@ def _uses() -> list[Use]:
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def _warn(line: str) -> None:
-    sys.stderr.write(f"WARNING: {printable(line)}\n")
-
-
-def _silent(_: str) -> None:
-    pass

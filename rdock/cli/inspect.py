@@ -16,10 +16,11 @@ from rdock.errors import (
     NotFound,
     RdockError,
 )
-from rdock.image import describe, images
+from rdock.image import describe, images, platforms
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rdock.cli.template import Template
@@ -30,7 +31,7 @@ Usage:  rdock inspect [OPTIONS] NAME|ID [NAME|ID...]
 Return low-level information on rdock objects
 
 Aliases:
-  rdock container inspect, rdock image inspect, rdock inspect
+  rdock container inspect, rdock inspect
 
 Options:
   -f, --format string   Format output using a custom template:
@@ -50,15 +51,46 @@ def inspect_(options: Options) -> int:
     if kind not in ("", *_TYPES):
         words = ", ".join(f'"{word}"' for word in _TYPES)
         raise InvalidParameter(f'unknown type: "{kind}": must be one of {words}')
-    template = _template(options.text("--format") or "")
     if options.flag("--size"):
         enter()  # what containers have written belongs to other ids
+    return _show(options, lambda name: _describe(name, kind, size=options.flag("--size")))
+
+
+IMAGE_INSPECT_TEXT = """\
+Usage:  rdock image inspect [OPTIONS] IMAGE [IMAGE...]
+
+Display detailed information on one or more images
+
+Options:
+  -f, --format string     Format output using a custom template:
+                          'json':             Print in JSON format
+                          'TEMPLATE':         Print output using the given Go template.
+      --platform string   Inspect a specific platform of the multi-platform image. If the image or the server is not
+                          multi-platform capable, the command will error out if the platform does not match. Formatted
+                          as "os[/arch[/variant]]" (e.g., "linux/amd64")
+"""
+
+
+def image_inspect(options: Options) -> int:
+    wanted = platforms.parse(options.text("--platform"))
+
+    def one(name: str) -> dict[str, Any]:
+        image = images.lookup(name)
+        platforms.check_provided(wanted, image, name)
+        return describe.inspect(image)
+
+    return _show(options, one)
+
+
+def _show(options: Options, describe_one: Callable[[str], dict[str, Any]]) -> int:
+    """Print what there is to know of each object, and complain of those that are not there."""
+    template = _template(options.text("--format") or "")
     found: list[dict[str, Any]] = []
     lines: list[str] = []
     errors: list[RdockError] = []
     for name in options.arguments:
         try:
-            item = _describe(name, kind, size=options.flag("--size"))
+            item = describe_one(name)
             if template:
                 lines.append(_fill_in(template, item))
             found.append(item)

@@ -93,13 +93,26 @@ COMMANDS: dict[str, Command] = {
     "image mount": Command("image_mount:mount", "Mount an image's root for reading"),
     "image unmount": Command("image_mount:unmount", "Unmount an image's root"),
     "unshare": Command("image_mount:unshare", "Run a command as root of the user's own namespaces", failure=125),
-    "load": Command("image:load", "Load an image from a tar archive or STDIN"),
-    "import": Command("image:import_", "Import the contents from a tarball to create a filesystem image"),
+    "load": Command("image_archive:load", "Load an image from a tar archive or STDIN"),
+    "import": Command("image_archive:import_", "Import the contents from a tarball to create a filesystem image"),
+    "save": Command(
+        "image_archive:save",
+        "Save one or more images to a tar archive (streamed to STDOUT by default)",
+        needs_root=False,
+    ),
+    "history": Command("image_look:history", "Show the history of an image", needs_root=False),
     "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
+    "untag": Command("image:untag", "Take names from an image", needs_root=False),
     "rmi": Command("image:rmi", "Remove one or more images"),
     "login": Command("registry:login", "Authenticate to a registry", needs_root=False, reads_store=False),
     "logout": Command("registry:logout", "Log out from a registry", needs_root=False, reads_store=False),
     "search": Command("registry:search", "Search Docker Hub for images", needs_root=False, reads_store=False),
+    "image exists": Command("image_look:exists", "Check if an image exists", needs_root=False, failure=125),
+    "image inspect": Command(
+        "inspect:image_inspect", "Display detailed information on one or more images", needs_root=False
+    ),
+    "image prune": Command("image:prune", "Remove unused images"),
+    "system df": Command("system_df:df", "Show disk usage"),
     "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
@@ -151,7 +164,9 @@ ALIASES = {
     "image tag": "tag",
     "image rm": "rmi",
     "image remove": "rmi",
-    "image inspect": "inspect --type=image",
+    "image history": "history",
+    "image save": "save",
+    "image untag": "untag",
     "system events": "events",
     "system info": "info",
 }
@@ -311,8 +326,8 @@ def _check_globals(options: usage.Options) -> None:
             raise refusals.of_daemon(name, value)
 
 
-def enter() -> None:
-    """Become root of the user's own namespaces, and clear away what killed processes left."""
+def enter(*, sweep: bool = True) -> None:
+    """Become root of the user's own namespaces, and clear away what killed processes left, unless it is to be seen."""
     from rdock.container import removal
     from rdock.runtime import rootless
 
@@ -325,7 +340,8 @@ def enter() -> None:
     entered = rootless.enter(settings.id_mode, settings.holder_linger)
     if entered.mode == "single" and settings.id_mode == "auto":
         _tell_of_one_id()
-    removal.sweep()
+    if sweep:
+        removal.sweep()
 
 
 def callers_directory() -> str:

@@ -54,14 +54,16 @@ class Row(Struct):
 
 
 def show(
-    rows: Sequence[Row], columns: Mapping[str, str], options: Options, quiet_key: str, *, quiet_wins: bool = False
+    rows: Sequence[Row], columns: Mapping[str, str], options: Options, quiet_key: str = "", *, quiet_wins: bool = False
 ) -> None:
     """Print a list of objects as `--format` and `--quiet` ask; `columns` is the default table: field → heading.
+
+    Without a `quiet_key` there is no `--quiet`.
 
     Of the two the format counts, unless `quiet_wins`: Docker's lists differ in that.
     """
     given = options.text("--format") or ""
-    if options.knows("--quiet") and options.flag("--quiet") and (quiet_wins or given in ("", "table")):
+    if quiet_key and options.flag("--quiet") and (quiet_wins or given in ("", "table")):
         if given and quiet_wins:
             sys.stderr.write("WARNING: Ignoring custom format, because both --format and --quiet are set.\n")
         lines = [str(row[quiet_key]) for row in rows]
@@ -103,7 +105,9 @@ _HEADINGS = {
     "RunningFor": "CREATED", "Ports": "PORTS", "State": "STATE", "Status": "STATUS", "Size": "SIZE",
     "Labels": "LABELS", "Mounts": "MOUNTS", "LocalVolumes": "LOCAL VOLUMES", "Networks": "NETWORKS",
     "Platform": "PLATFORM", "Repository": "REPOSITORY", "Tag": "TAG", "Digest": "DIGEST", "CreatedSince": "CREATED",
-    "VirtualSize": "SIZE", "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
+    "Type": "TYPE", "TotalCount": "TOTAL", "Active": "ACTIVE", "Reclaimable": "RECLAIMABLE",
+    "CreatedBy": "CREATED BY", "Comment": "COMMENT", "VirtualSize": "SIZE",
+    "SharedSize": "SHARED SIZE", "UniqueSize": "UNIQUE SIZE", "Containers": "CONTAINERS",
     "Name": "NAME", "Description": "DESCRIPTION", "StarCount": "STARS", "IsOfficial": "OFFICIAL",
     "IsAutomated": "AUTOMATED",
 }  # fmt: skip

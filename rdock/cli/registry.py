@@ -146,7 +146,7 @@ def search(options: Options) -> int:
     if options.flag("--list-tags"):
         name, tags = searching.tags(term, limit)
         lines = [output.Row((name, tag), _TAG_FIELDS, "*formatter.searchContext") for tag in tags]
-        output.show(lines, {"Name": "NAME", "Tag": "TAG"}, options, quiet_key="Tag")
+        output.show(lines, {"Name": "NAME", "Tag": "TAG"}, options)
         return 0
     fields = dict(_FIELDS)
     if not options.flag("--no-trunc"):
@@ -154,7 +154,7 @@ def search(options: Options) -> int:
     if options.text("--format") == "json":
         fields |= {name: _spelled(function) for name, function in _SWITCHES.items()}
     rows = [output.Row(found, fields, "*formatter.searchContext") for found in searching.search(term, limit, wanted)]
-    output.show(rows, _COLUMNS, options, quiet_key="Name")
+    output.show(rows, _COLUMNS, options)
     return 0
 
 

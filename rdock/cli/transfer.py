@@ -6,9 +6,8 @@ import sys
 
 from rdock.cli.progress import report_on
 from rdock.cli.usage import Options
-from rdock.container import request
 from rdock.errors import InvalidParameter, NotFound
-from rdock.image import images, reference
+from rdock.image import images, platforms, reference
 from rdock.registry import pulling, pushing
 from rdock.registry.client import Client
 
@@ -39,7 +38,7 @@ def pull(options: Options) -> int:
     wanted = reference.parse(name)
     quiet = options.flag("--quiet")
     _no_trust(options)
-    platform = request.parse_platform(options.text("--platform"))
+    platform = platforms.parse(options.text("--platform"))
     report = report_on(sys.stdout, quiet=quiet)
     if options.flag("--all-tags"):
         if wanted.tag or wanted.digest:
@@ -89,7 +88,7 @@ def push(options: Options) -> int:
     target = reference.parse(name)
     quiet = options.flag("--quiet")
     _no_trust(options)
-    platform = request.parse_platform(options.text("--platform"))
+    platform = platforms.parse(options.text("--platform"))
     if target.digest:
         raise InvalidParameter("cannot push a digest reference")
     report = report_on(sys.stdout, quiet=quiet)
@@ -106,7 +105,7 @@ def push(options: Options) -> int:
         image = images.find(str(one))
         if image is None:
             raise NotFound(f"An image does not exist locally with the tag: {target.familiar_name}")
-        request.check_platform(platform, image, one.familiar)
+        platforms.check(platform, image, one.familiar)
         digest, size = pushing.push(image, one, report)
         report.line(f"{one.tag}: digest: {digest} size: {size}")
     if quiet:

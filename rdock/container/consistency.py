@@ -2,7 +2,8 @@
 
 Everything is found by looking at it from outside, as a command may that holds no lock: what others are at work
 on is inconsistent for moments. So each thing that is found is looked for again before it is told. Mending is
-what every command does for those that were killed (removal.py), and freeing names that lead nowhere.
+what every command does for those that were killed (removal.py), freeing names that lead nowhere, and repairing
+images from what the store itself holds (image/repairing.py).
 """
 
 from __future__ import annotations
@@ -29,23 +30,31 @@ _LOOKS = 3
 
 
 def findings(*, thorough: bool = False) -> list[str]:
-    """One line for each thing that is wrong, and stays so; `thorough` also reads all data of images."""
-    found = list(dict.fromkeys(_look(thorough=thorough)))
+    """One line for each thing that is wrong, and stays so.
+
+    `thorough` also reads all data of images, for which the process has to be root of the user's namespaces.
+    """
+    found = list(dict.fromkeys(_look()))
     for _ in range(_LOOKS - 1):
         if not found:
             break
         time.sleep(_PAUSE)
-        again = set(_look(thorough=thorough))
+        again = set(_look())
         found = [line for line in found if line in again]
+    if thorough:
+        from rdock.image import repairing
+
+        found += repairing.damage()
     return found
 
 
-def mend() -> None:
-    """Bring to an end what was left half-done, and free names that lead nowhere.
+def mend(*, thorough: bool = False) -> list[str]:
+    """Bring to an end what was left half-done, free names that lead nowhere, and repair images.
 
     For a process that is root of the user's namespaces. What runs is not touched: everything is done under its lock.
+    What cannot be repaired is told, a line each.
     """
-    from rdock.image import journal
+    from rdock.image import journal, repairing
 
     removal.sweep()
     journal.sweep()
@@ -58,6 +67,18 @@ def mend() -> None:
         is_known = os.path.isdir(paths.container(container_id))
         if (not is_known and not _is_at_work(container_id)) or (container is not None and container.name != name):
             containers.drop_name(name, container_id)
+    return repairing.repair(thorough=thorough, standing=_standing())
+
+
+def _standing() -> set[str]:
+    """The ChainIDs of the layers that running containers stand on."""
+    known = _images() or {}
+    return {
+        chain
+        for container in containers.all_containers()
+        if container.driver != "copy" and container.state().is_running
+        for chain in known.get(container.image, ())
+    }
 
 
 def _mend_container(container_id: str) -> None:
@@ -77,14 +98,14 @@ def _mend_container(container_id: str) -> None:
 # -- looking ---------------------------------------------------------------------------------------
 
 
-def _look(*, thorough: bool) -> Iterator[str]:
+def _look() -> Iterator[str]:
     yield from _containers()
     yield from _names()
     yield from _locks()
     yield from _run_directories()
     for name in staging.left_behind():
         yield f"staging {name}: left by a process that was killed"
-    yield from checking.findings(thorough=thorough)
+    yield from checking.findings()
     yield from _temporary_files()
 
 

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from rdock.image.images import Image
-    from rdock.image.manifest import ImageConfig, Platform
+    from rdock.image.manifest import ImageConfig
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
@@ -226,41 +225,6 @@ def check_rootfs(path: str, directory: str) -> str:
     if found == "/":
         raise InvalidParameter("rootfs / is the host's own")
     return found
-
-
-def parse_platform(text: str | None) -> Platform | None:
-    """`OS[/ARCH[/VARIANT]]`, or an architecture alone. Raises InvalidParameter in containerd's words."""
-    if not text:
-        return None
-    from rdock.image.manifest import Platform, host_platform
-
-    parts = text.lower().split("/")
-    if len(parts) > 3 or not all(part.replace("_", "").replace("-", "").isalnum() for part in parts):
-        raise InvalidParameter(f'"{text}" is an invalid component of a platform: invalid argument')
-    if len(parts) == 1:
-        own = host_platform()
-        return Platform(parts[0], own.architecture) if parts[0] in _SYSTEMS else Platform("linux", _ARCHITECTURES.get(
-            parts[0], parts[0]
-        ))  # fmt: skip
-    return Platform(parts[0], _ARCHITECTURES.get(parts[1], parts[1]), *parts[2:])
-
-
-_SYSTEMS = ("linux", "windows", "darwin", "freebsd")
-_ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "i386": "386", "armhf": "arm"}
-
-
-def check_platform(wanted: Platform | None, image: Image, name: str) -> None:
-    """Raises InvalidParameter in Docker's words for an image that is another platform's."""
-    if wanted is None:
-        return
-    config = image.config
-    actual = type(wanted)(config.os, config.architecture, config.variant)
-    same = (actual.os, actual.architecture) == (wanted.os, wanted.architecture)
-    if not same or (wanted.variant and actual.variant and wanted.variant != actual.variant):
-        raise InvalidParameter(
-            f"image with reference {name} was found but does not match the specified platform: wanted {wanted}, "
-            f"actual: {actual}"
-        )
 
 
 def check_target(target: str, what: str) -> str:

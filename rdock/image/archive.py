@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from contextlib import ExitStack
 
 from rdock.errors import DataLoss, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
-from rdock.image import blobs, compression, journal, layer, reference, storing
+from rdock.image import blobs, compression, journal, layer, platforms, reference, storing
 from rdock.image.changes import apply_changes
 from rdock.image.journal import Journal
 from rdock.image.manifest import (
@@ -24,12 +25,13 @@ from rdock.image.manifest import (
     Index,
     Json,
     Manifest,
+    Platform,
     chain_ids,
     encode,
     host_platform,
     parse_document,
 )
-from rdock.image.members import Members, SeekableMembers, SpooledMembers, can_seek
+from rdock.image.members import DirectoryMembers, Members, SeekableMembers, SpooledMembers, can_seek
 from rdock.state import timestamp
 from rdock.storage import layers, staging
 from rdock.values import Value
@@ -72,9 +74,10 @@ def open_file(path: str) -> int:
 # -- load ----------------------------------------------------------------------------------------
 
 
-def load(fd: int, *, say: Say = _silent, warn: Say = _silent) -> list[str]:
-    """Load all images of an archive, a file or a pipe, compressed or not; their ids.
+def load(fd: int, *, platform: Platform | None = None, say: Say = _silent, warn: Say = _silent) -> list[str]:
+    """Load all images of an archive, a file or a pipe, compressed or not, or of an image layout's directory; their ids.
 
+    Of an image for several platforms the one for `platform` is taken, or that for this machine.
     Says `Loaded image: NAME:TAG`, or the id of an image without a name. Raises DataLoss when the archive
     is not what it claims to be.
     """
@@ -82,11 +85,15 @@ def load(fd: int, *, say: Say = _silent, warn: Say = _silent) -> list[str]:
     with ExitStack() as stack:
         making = stack.enter_context(journal.adding())
         members: Members
-        if can_seek(fd):
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            members = DirectoryMembers(fd)
+        elif can_seek(fd):
             members = SeekableMembers(fd)
         else:
             members = SpooledMembers(blobs.read_chunks(fd), stack.enter_context(staging.entry()))
-        stored = [(_store_image(found, members, making, warn), found.references) for found in _find_images(members)]
+        stored = [
+            (_store_image(found, members, making, warn), found.references) for found in _find_images(members, platform)
+        ]
         storing.record_images(stored)
     for image, names in stored:
         for name in names:
@@ -96,17 +103,31 @@ def load(fd: int, *, say: Say = _silent, warn: Say = _silent) -> list[str]:
     return [image.config.id for image, _ in stored]
 
 
-def _find_images(members: Members) -> list[_Found]:
+def _find_images(members: Members, platform: Platform | None) -> list[_Found]:
     # Newer docker writes both descriptions; the OCI one keeps the digest of the manifest.
     if "oci-layout" in members and "index.json" in members:
-        found = list(_oci_images(members, members.small("index.json"), [], 0))
+        wanted = platform or host_platform()
+        found = _merged(_oci_images(members, members.small("index.json"), [], 0, wanted))
     elif "manifest.json" in members:
         found = list(_docker_images(members))
     else:
         raise DataLoss("not an image archive: it has neither a manifest.json nor an index.json")
     if not found:
         raise DataLoss("invalid image archive: it has no image for this platform")
+    if platform is not None:
+        found = [each for each in found if platforms.fits(ImageConfig.from_json(each.config), platform)]
+        if not found:
+            raise NotFound(f"no image in the archive provides the specified platform ({platform})")
     return found
+
+
+def _merged(found: Iterable[_Found]) -> list[_Found]:
+    """An image with several names is listed once for each of them."""
+    images: dict[bytes, _Found] = {}
+    for each in found:
+        known = images.setdefault(each.manifest, each._replace(references=[]))
+        known.references.extend(name for name in each.references if name not in known.references)
+    return list(images.values())
 
 
 def _docker_images(members: Members) -> Iterator[_Found]:
@@ -130,15 +151,15 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def _oci_images(members: Members, text: bytes, names: list[str], depth: int) -> Iterator[_Found]:
-    """The images of an index: all that it lists at the top, and of an index below it the one for this machine."""
+def _oci_images(members: Members, text: bytes, names: list[str], depth: int, wanted: Platform) -> Iterator[_Found]:
+    """The images of an index: all that it lists at the top, and of an index below it the one for a platform."""
     index = Index.from_json(text)
     if depth > _MAX_NESTING:
         raise DataLoss("invalid image archive: indexes nested too deeply")
-    for descriptor in index.manifests if depth == 0 else [index.choose(host_platform())]:
+    for descriptor in index.manifests if depth == 0 else [index.choose(wanted)]:
         named = names or _oci_names(descriptor.annotations)
         if descriptor.media_type in INDEX_TYPES:
-            yield from _oci_images(members, _document(members, descriptor), named, depth + 1)
+            yield from _oci_images(members, _document(members, descriptor), named, depth + 1, wanted)
         elif descriptor.media_type in MANIFEST_TYPES:
             if "vnd.docker.reference.type" in descriptor.annotations:
                 continue
@@ -232,27 +253,32 @@ def _store_layer(
 # -- import --------------------------------------------------------------------------------------
 
 
-def import_tree(
-    fd: int,
-    *,
-    changes: Iterable[str] = (),
-    message: str = "",
-    name: str = "",
-    say: Say = _silent,
-    warn: Say = _silent,
-) -> str:
+class Import(Value):
+    """What an image made of a root tree shall be."""
+
+    changes: tuple[str, ...] = ()
+    """Instructions of a Dockerfile."""
+    message: str = "Imported from -"
+    name: str = ""
+    platform: Platform | None = None
+
+
+def import_tree(chunks: Iterator[bytes], asked: Import, *, say: Say = _silent, warn: Say = _silent) -> str:
     """Make an image of a tar archive of a root tree; its id. Says `sha256:ID`.
 
     Raises InvalidParameter for a bad name or change, DataLoss for a bad archive.
     """
-    wanted = reference.parse(name).tagged() if name else None
+    wanted = reference.parse(asked.name).tagged() if asked.name else None
     if wanted is not None and wanted.digest:
         raise InvalidParameter("cannot import digest reference")
-    run = apply_changes({}, changes)
+    platform = asked.platform or host_platform()
+    if platform.os != "linux":
+        raise Unsupported(f"operating system {platform.os[:40]!r} is not supported")
+    run = apply_changes({}, asked.changes)
     journal.sweep()
     with journal.adding() as making, blobs.Writer() as writer:
-        kind, chunks = _importable(blobs.read_chunks(fd), writer)
-        with layers.stage(lambda root: layer.apply(chunks, root, strict_end=True)) as staged:
+        kind, stream = _importable(chunks, writer)
+        with layers.stage(lambda root: layer.apply(stream, root, strict_end=True)) as staged:
             diff_id = staged.content.diff_id
             (chain,) = chain_ids([diff_id])
             if layers.find(chain) is None:
@@ -263,7 +289,7 @@ def import_tree(
             making.note_blob(digest)
             writer.commit()
         described = Descriptor(OCI_LAYER + storing.LAYER_SUFFIX[kind], digest, writer.size)
-        config = ImageConfig.from_json(encode(_imported_config(diff_id, run, message)))
+        config = ImageConfig.from_json(encode(_imported_config(diff_id, run, asked.message, platform)))
         storing.record_images(
             [(storing.store_documents(config, b"", [described], making), [str(wanted)] if wanted else [])]
         )
@@ -289,12 +315,11 @@ def _importable(chunks: Iterator[bytes], writer: blobs.Writer) -> tuple[str, Ite
     return "", storing.copying(compression.open_stream(everything())[1], writer)
 
 
-def _imported_config(diff_id: str, run: Json, message: str) -> Json:
-    platform = host_platform()
+def _imported_config(diff_id: str, run: Json, message: str, platform: Platform) -> Json:
     created = timestamp.now()
     config: Json = {"architecture": platform.architecture, "os": platform.os, "created": created, "config": run}
     if platform.variant:
         config["variant"] = platform.variant
-    config["history"] = [{"created": created, "comment": message or "Imported from -"}]
+    config["history"] = [{"created": created, "comment": message}]
     config["rootfs"] = {"type": "layers", "diff_ids": [diff_id]}
     return config

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def findings(*, thorough: bool) -> Iterator[str]:
-    """One line for each thing that is wrong; `thorough` reads all blobs, and verifies their digests."""
+def findings() -> Iterator[str]:
+    """One line for each thing that is wrong. Contents are not read: that is `repairing.damage`."""
     try:
         state = catalog.read()
         yield from _names(state)
@@ -39,8 +39,6 @@ def findings(*, thorough: bool) -> Iterator[str]:
         blobs_needed |= {image.manifest.config.digest, *(layer.digest for layer in image.manifest.layers)}
         chains_needed |= set(image.chain_ids)
         yield from _layer_blobs(image)
-    if thorough:
-        yield from _damaged()
     if not _is_somebody_at_work():
         yield from _needless(blobs_needed, chains_needed)
     yield from _layer_records()
@@ -61,25 +59,8 @@ def _layer_blobs(image: Image) -> Iterator[str]:
             yield f"image {image.id[:12]}: blob {layer.digest} has {blobs.size(layer.digest)} bytes, not {layer.size}"
 
 
-def _damaged() -> Iterator[str]:
-    import hashlib
-
-    for digest in _stored():
-        found = hashlib.sha256()
-        try:
-            for chunk in blobs.chunks(digest):
-                found.update(chunk)
-        except NotFound:
-            continue  # it was removed meanwhile
-        except RdockError as e:
-            yield e.message
-            continue
-        if "sha256:" + found.hexdigest() != digest:
-            yield f"blob {digest}: its content has the digest sha256:{found.hexdigest()}"
-
-
 def _needless(needed: set[str], chains: set[str]) -> Iterator[str]:
-    for digest in _stored():
+    for digest in stored():
         if digest not in needed:
             yield f"blob {digest}: no image needs it"
     for chain in layers.chains():
@@ -87,7 +68,8 @@ def _needless(needed: set[str], chains: set[str]) -> Iterator[str]:
             yield f"layer {chain[:12]}: no image needs it"
 
 
-def _stored() -> list[str]:
+def stored() -> list[str]:
+    """The digests of all blobs that are there."""
     try:
         names = sorted(os.listdir(paths.blobs()))
     except OSError:

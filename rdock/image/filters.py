@@ -9,7 +9,7 @@ from rdock.errors import InvalidParameter
 from rdock.image import images, reference
 from rdock.image.images import Image
 
-_KEYS = ("before", "dangling", "label", "reference", "since")
+_KEYS = ("before", "dangling", "label", "reference", "since", "until")
 
 
 def select(found: Sequence[Image], filters: Iterable[str], name: str = "") -> list[Image]:
@@ -40,7 +40,11 @@ def _matches(image: Image, key: str, value: str) -> bool:
     if key == "dangling":
         if value.lower() not in ("true", "1", "false", "0"):
             raise InvalidParameter(f"invalid filter 'dangling={value}'")
-        return (not image.references) == (value.lower() in ("true", "1"))
+        return not image.tags if value.lower() in ("true", "1") else bool(image.references)
+    if key == "until":
+        from rdock.state import moment
+
+        return image.created < moment.parse(value, "until") / 1e9
     if key == "label":
         name, equals, content = value.partition("=")
         return name in image.config.labels and (not equals or image.config.labels[name] == content)

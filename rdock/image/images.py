@@ -131,18 +131,26 @@ def _resolve(state: Catalog, name: str) -> str:
     digits = name.removeprefix("sha256:")
     if reference.is_hex(digits, 64):
         return digits if digits in state.entries else ""
-    if digits == name:
-        wanted = reference.parse(name).tagged()
-        # With a digest the tag is decoration.
-        image_id = state.references.get(str(wanted._replace(tag="") if wanted.digest else wanted))
-        if image_id:
-            return image_id
+    if _is_name(state, name):
+        return state.references[_long(name)]
     if not reference.is_hex(digits, len(digits)) or not digits:
         return ""
     matching = [image_id for image_id in state.entries if image_id.startswith(digits)]
     if len(matching) > 1:
         raise InvalidParameter(f"ambiguous digest string: {name}")
     return matching[0] if matching else ""
+
+
+def _is_name(state: Catalog, name: str) -> bool:
+    """Whether this is a reference that leads to an image, and not an id. Raises InvalidParameter if it is neither."""
+    digits = name.removeprefix("sha256:")
+    return digits == name and not reference.is_hex(digits, 64) and _long(name) in state.references
+
+
+def _long(name: str) -> str:
+    """What is looked up for a name; with a digest the tag is decoration."""
+    wanted = reference.parse(name).tagged()
+    return str(wanted._replace(tag="") if wanted.digest else wanted)
 
 
 def _load(state: Catalog, entry: Entry) -> Image:
@@ -160,6 +168,11 @@ def _load(state: Catalog, entry: Entry) -> Image:
         references=tuple(state.references_of(entry.image_id)),
         added=entry.added,
     )
+
+
+def familiar(name: str) -> str:
+    """A reference of the store, as it is shown."""
+    return reference.parse(name).familiar
 
 
 def shown(name: str) -> str:
@@ -242,6 +255,24 @@ def tag(source: str, target: str) -> None:
         state.references[str(wanted.tagged())] = image_id
 
 
+def untag(source: str, targets: Iterable[str] = ()) -> list[str]:
+    """Take these names from an image, or all that it has; it stays, if need be nameless. The names, in familiar form.
+
+    Raises NoSuchImage if one of them is not the image's, and then takes none; InvalidParameter.
+    """
+    with catalog.change() as state:
+        image_id = _resolve(state, source)
+        if not image_id:
+            raise NoSuchImage(shown(source))
+        wanted = [_long(name) for name in targets] or state.references_of(image_id)
+        for name in wanted:
+            if state.references.get(name) != image_id:
+                raise NoSuchImage(reference.parse(name).familiar)
+        for name in wanted:
+            state.references.pop(name, None)
+    return [reference.parse(name).familiar for name in wanted]
+
+
 # -- removing ------------------------------------------------------------------------------------
 
 
@@ -258,14 +289,14 @@ def remove_image(name: str, *, force: bool = False, uses: Uses = _no_uses) -> li
             raise NoSuchImage(shown(name))
         using = [use for use in uses() if use.image_id == image_id]
         names = state.references_of(image_id)
-        by_name = not image_id.startswith(name.removeprefix("sha256:"))
+        by_name = _is_name(state, name)
         if by_name:
             if not force and using and _is_single(names):
                 raise Conflict(
                     f'conflict: unable to remove repository reference "{name}" (must force) - '
                     f"container {using[0].container_id[:12]} is using its referenced image {image_id[:12]}"
                 )
-            _untag(state, _names_to_untag(name, names), report)
+            _take_names(state, _names_to_untag(name, names), report)
             if state.references_of(image_id):
                 return report
             # Without its last name the image goes as well, unless it is in use: then it stays, nameless.
@@ -273,7 +304,7 @@ def remove_image(name: str, *, force: bool = False, uses: Uses = _no_uses) -> li
             conflict = _conflict(image_id, using, [] if _is_single(names) else names, force=force)
             if conflict:
                 raise Conflict(conflict)
-            _untag(state, names, report)
+            _take_names(state, names, report)
         if not using:
             _strike_off(state, image_id, doomed, report)
     return report
@@ -306,7 +337,7 @@ def _names_to_untag(name: str, names: list[str]) -> list[str]:
     return [chosen]
 
 
-def _untag(state: Catalog, names: Iterable[str], report: list[str]) -> None:
+def _take_names(state: Catalog, names: Iterable[str], report: list[str]) -> None:
     for name in names:
         if state.references.pop(name, None):
             report.append(f"Untagged: {reference.parse(name).familiar}")

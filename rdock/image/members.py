@@ -7,6 +7,7 @@ store afterwards. Names are looked up here and never become paths.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -232,6 +233,47 @@ class SpooledMembers(Members):
             yield from blobs.read_chunks(fd)
         finally:
             os.close(fd)
+
+
+class DirectoryMembers(Members):
+    """An image layout, or an unpacked archive, in a directory. Links in it are not followed, wherever they lead."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self.fd = fd
+
+    def _has(self, name: str) -> bool:
+        try:
+            os.close(self._open(name))
+        except OSError:
+            return False
+        return True
+
+    def _chunks(self, name: str) -> Iterator[bytes]:
+        try:
+            fd = self._open(name)
+        except OSError as e:
+            raise SystemFailure(f"cannot read {name}: {reason(e)}") from e
+        try:
+            yield from blobs.read_chunks(fd)
+        finally:
+            os.close(fd)
+
+    def _open(self, name: str) -> int:
+        """A regular file below the directory, open for reading. Raises OSError."""
+        fd = os.dup(self.fd)
+        try:
+            for part in _name(name.encode("utf-8", "surrogateescape")).split("/"):
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                inner = os.open(part, flags, dir_fd=fd)
+                os.close(fd)
+                fd = inner
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), name)
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
 
 def can_seek(fd: int) -> bool:

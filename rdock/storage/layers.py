@@ -181,6 +181,17 @@ def ensure(chain: str, parent: str, diff_id: str, fill: Fill) -> Layer:
     return found
 
 
+def replace(chain: str, parent: str, diff_id: str, fill: Fill) -> Layer:
+    """Unpack a layer in place of the damaged one that is there. Nothing that runs may be standing on it.
+
+    Raises DataLoss if the content does not have the DiffID; then the old one stays.
+    """
+    with _lock(chain), stage(fill) as staged:
+        if staged.content.diff_id != diff_id:
+            raise DataLoss(f"layer {diff_id}: content has the digest {staged.content.diff_id}")
+        return _place(staged, chain, parent)
+
+
 def _place(staged: Staged, chain: str, parent: str) -> Layer:
     content, place = staged.content, directory(chain)
     layer = Layer(
@@ -232,6 +243,20 @@ def chains() -> list[str]:
     except OSError:
         return []
     return sorted({name.removesuffix("-single") for name in names if not name.endswith((".lock", ".tmp"))})
+
+
+def places() -> list[str]:
+    """The directories of all layers that are there, in any form."""
+    try:
+        names = sorted(os.listdir(paths.layers()))
+    except OSError:
+        return []
+    return [os.path.join(paths.layers(), name) for name in names if not name.endswith((".lock", ".tmp"))]
+
+
+def is_whole(place: str) -> bool:
+    """Whether such a directory has its record and its files; not, whether these are the right ones."""
+    return _read(place) is not None and os.path.isdir(os.path.join(place, "diff"))
 
 
 def sweep_locks() -> None:

@@ -7,6 +7,8 @@ is only shown.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import platform
@@ -15,6 +17,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -198,6 +201,48 @@ def load_tree(bench: Bench) -> tuple[float, float]:
         bench.both("rmi", "-f", name)
 
 
+def save_tree(bench: Bench) -> tuple[float, float]:
+    name, archive = "localhost/saved:1", bench.directory / "saved.tar"
+    bench.both("import", bench.tree, name)
+    try:
+        # podman does not write over an archive that is there
+        return bench.times("save", "-o", str(archive), name, rounds=3, shell=f"rm -f {archive}; {{}}")
+    finally:
+        archive.unlink(missing_ok=True)
+        bench.both("rmi", "-f", name)
+
+
+def list_images(bench: Bench) -> tuple[float, float]:
+    """`images` with 200 of them, which differ in their config and share a layer."""
+    archive = bench.directory / "many.tar"
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as tree:
+        _add(tree, "file", b"x")
+    diff_id = f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"
+    listed = []
+    with tarfile.open(archive, "w") as tar:
+        for number in range(200):
+            config: dict[str, object] = {"architecture": "amd64", "os": "linux", "created": "2024-01-02T03:04:05Z"}
+            config |= {"config": {"Cmd": [str(number)]}, "rootfs": {"type": "layers", "diff_ids": [diff_id]}}
+            _add(tar, f"{number}.json", json.dumps(config).encode())
+            tags = [f"localhost/many:{number}"]
+            listed.append({"Config": f"{number}.json", "RepoTags": tags, "Layers": ["layer.tar"]})
+        _add(tar, "layer.tar", layer.getvalue())
+        _add(tar, "manifest.json", json.dumps(listed).encode())
+    names = [f"localhost/many:{number}" for number in range(200)]
+    bench.both("load", "-q", "-i", str(archive))
+    try:
+        return bench.times("images", rounds=2, runs=3)
+    finally:
+        bench.both("rmi", "-f", *names)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
 def parallel_starts(bench: Bench) -> tuple[float, float]:
     # each of ten shells starts five containers, one after the other
     errors = bench.directory / "errors"
@@ -308,6 +353,8 @@ ROWS: list[tuple[str, Callable[[Bench], tuple[float, float]], float | None, floa
     ("rm -f", remove_running, 0.5, None),
     ("load of a Debian tree", load_tree, 0.7, None),
     ("import of a Debian tree", import_tree, 0.7, None),
+    ("save of a Debian tree", save_tree, 0.5, None),
+    ("images, 200 images", list_images, 1.0, None),
     ("50 starts from 10 shells", parallel_starts, 0.5, None),
     ("ps -a, 100 containers", list_hundred, 1.0, None),
     ("ps -a, 1,000 containers", list_thousand, 1.0, None),

@@ -345,12 +345,12 @@ def test_a_full_disk_leaves_nothing(in_store: InNamespace) -> None:
 # -- import --------------------------------------------------------------------------------------
 
 
-def _import(data: bytes, **options: Any) -> str:
+def _import(data: bytes, say: Callable[[str], None] = lambda _: None, **options: Any) -> str:
     fd = os.memfd_create("tree")
     os.write(fd, data)
     os.lseek(fd, 0, os.SEEK_SET)
     try:
-        return archive.import_tree(fd, **options)
+        return archive.import_tree(blobs.read_chunks(fd), archive.Import(**options), say=say)
     finally:
         os.close(fd)
 
@@ -366,8 +366,8 @@ def _import_trees() -> None:
         said: list[str] = []
         image_id = _import(
             packed, name="tree", message="by hand", say=said.append,
-            changes=['CMD ["sh", "-c", "x"]', "ENV A=1 B='2 3'", "EXPOSE 80 53/udp", "LABEL a=b", "USER u",
-                     "WORKDIR /w", "VOLUME /data", "ENTRYPOINT echo $A", "HEALTHCHECK --interval=1m30s CMD true"],
+            changes=('CMD ["sh", "-c", "x"]', "ENV A=1 B='2 3'", "EXPOSE 80 53/udp", "LABEL a=b", "USER u",
+                     "WORKDIR /w", "VOLUME /data", "ENTRYPOINT echo $A", "HEALTHCHECK --interval=1m30s CMD true"),
         )  # fmt: skip
         assert said == [f"sha256:{image_id}"]
         image = images.lookup("tree")

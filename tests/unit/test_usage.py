@@ -21,11 +21,13 @@ PODMANS = {
     **{name: {"--latest"} for name in ("attach", "exec", "kill", "pause", "restart", "rm", "stop", "unpause", "wait")},
     "search": {"--list-tags"},
     "commit": {"--iidfile", "--quiet"},
+    "save": {"--format"},
     "start": {"--latest", "--sig-proxy"},
     "update": {"--label", "--name"},
 }
 PODMANS_COMMANDS = {
-    "container clone", "container exists", "image diff", "image mount", "image unmount", "system check", "unshare",
+    "container clone", "container exists", "image diff", "image exists", "image mount", "image unmount", "image untag",
+    "system check", "unshare", "untag",
 }  # fmt: skip
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
@@ -143,7 +145,7 @@ def test_options_that_docker_knows_by_another_name() -> None:
         ("builder", "'rdock builder' is not there yet"),
         ("builder prune", "'rdock builder prune' is not there yet"),
         ("compose up", "'rdock compose' is not there yet"),
-        ("image history x", "'rdock image history' is not there yet"),
+        ("image build x", "'rdock image build' is not there yet"),
         ("network nosuch", "'rdock network' is not there yet"),
     ],
 )
@@ -258,8 +260,10 @@ def test_global_options_that_cannot_be(
 
 def test_names_of_docker_are_complete() -> None:
     """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
-    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {"doctor", "unshare"}
-    for name in (*main.ALIASES, *(name for name in COMMANDS if " " in name and name not in PODMANS_COMMANDS)):
+    assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {
+        "doctor", "unshare", "untag",
+    }  # fmt: skip
+    for name in {*main.ALIASES, *(name for name in COMMANDS if " " in name)} - PODMANS_COMMANDS:
         group, _, verb = name.partition(" ")
         assert verb in docker_names.names(group), name
     for name in set(COMMANDS) - PODMANS_COMMANDS:
