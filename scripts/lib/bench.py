@@ -23,6 +23,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+import bench_registry
+
 CHECKOUT = Path(__file__).resolve().parents[2]
 STARTER = CHECKOUT / "rdock" / "starter" / "starter.tar.gz"
 IMAGE = "rdock/starter"
@@ -72,6 +76,11 @@ class Bench:
             raise Failed(f"{Path(argv[0]).name} {argv[1]}: exit code {done.returncode}: {last}")
         return done.stdout.strip()
 
+    @staticmethod
+    def failed(why: str) -> Failed:
+        """For rows that stand in other files."""
+        return Failed(why)
+
     def both(self, *args: str) -> tuple[str, str]:
         return self.run(self.rdock, *args), self.run(self.podman, *args)
 
@@ -81,22 +90,24 @@ class Bench:
         rounds: int,
         runs: int = 1,
         prepare: tuple[str, ...] = (),
+        before: str = "",
         shell: str = "{}",
         ids: Pair = ("", ""),
     ) -> tuple[float, float]:
         """Median seconds of a command of rdock's and podman's; {} in `args` is each one's own container.
 
-        They take turns, a few runs each, so that what else the machine does meets both alike.
+        `before` is a command of the shell that goes before each. They take turns, a few runs each, so that what
+        else the machine does meets both alike.
         """
         commands, preparations = [], []
         for program, container in zip((self.rdock, self.podman), ids, strict=True):
             command = shlex.join([program, *(container if arg == "{}" else arg for arg in args)])
             commands.append(shell.replace("{}", command))
-            preparations += ["--prepare", shlex.join([program, *prepare])]
+            preparations += ["--prepare", before or shlex.join([program, *prepare])]
         report = self.directory / "times.json"
         hyperfine = ["hyperfine", "--style=none", f"--runs={runs}", f"--export-json={report}"]
-        hyperfine += preparations if prepare else []
-        hyperfine += [] if prepare or shell != "{}" else ["--shell=none"]
+        hyperfine += preparations if prepare or before else []
+        hyperfine += [] if prepare or before or shell != "{}" else ["--shell=none"]
         times: tuple[list[float], list[float]] = ([], [])
         for number in range(rounds):
             self.run(*hyperfine, *(["--warmup=1"] if number == 0 or runs > 1 else []), *commands)
@@ -355,6 +366,9 @@ ROWS: list[tuple[str, Callable[[Bench], tuple[float, float]], float | None, floa
     ("import of a Debian tree", import_tree, 0.7, None),
     ("save of a Debian tree", save_tree, 0.5, None),
     ("images, 200 images", list_images, 1.0, None),
+    ("pull of 250 MB, gzip", lambda bench: bench_registry.pull(bench, "gzip"), 0.6, None),
+    ("pull of 250 MB, zstd", lambda bench: bench_registry.pull(bench, "zstd"), 0.6, None),
+    ("push of 250 MB", bench_registry.push, 0.8, None),
     ("50 starts from 10 shells", parallel_starts, 0.5, None),
     ("ps -a, 100 containers", list_hundred, 1.0, None),
     ("ps -a, 1,000 containers", list_thousand, 1.0, None),
