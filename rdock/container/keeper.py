@@ -197,8 +197,10 @@ class _Keeper:
         self.deaths = [then for then in self.deaths if now - then < _CALM_SECONDS] + [now]
         container = self.monitor.container
         state = container.recorded_state()
-        # A process 1 that was never told to go on ends by itself.
+        # A process 1 that was never told to go on ends by itself: a first run's is the failure of who has started it,
+        # a later one's counts as a run that the restart policy follows.
         can_go_on = (self.heritage is not None and self.has_begun) or state.restarting or state.finished
+        can_go_on = can_go_on or state.restart_count > 0
         if not can_go_on or len(self.deaths) > _MOST_SUCCESSORS:
             self._give_up()
             return False

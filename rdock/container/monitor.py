@@ -133,8 +133,9 @@ class Monitor:
         self.state = self.container.recorded_state()
         self.stops = self.state.stopped_by_user
         self.run.inherit(heritage, self.state.cgroup, self.state.ports)
-        if self.state.finished or self.state.restarting:
-            # The end is on record, and who died may have been about to let go of the rest.
+        if self.state.finished or self.state.restarting or heritage is None:
+            # The end is on record, or there was not yet a run to go on with; who died may have been about to let go of
+            # the rest.
             self._release_run()
             if self.state.finished:
                 self._take_away(self.state.exit_code)

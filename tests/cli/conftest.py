@@ -75,6 +75,11 @@ def store(program: Rdock) -> set[str]:
 
 
 def is_clear(error: str, lines: int = 2) -> bool:
-    """Whether an error is one line of what was wrong and perhaps one with the fix, and no traceback."""
+    """Whether an error is one line of what was wrong and perhaps one with the fix, and no traceback.
+
+    That an image has to be pulled is said before, as Docker says it.
+    """
+    if error.startswith("Unable to find image '"):
+        error = error.partition("\n")[2]
     found = error.splitlines()
     return error.startswith("rdock: ") and len(found) <= lines and "Traceback" not in error and "Errno" not in error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -602,3 +603,29 @@ def test_kills_at_random_under_everything(rdock: Rdock) -> None:
     for container in containers:
         rdock.ok("stop", container)
         assert status(rdock, container) == "exited 5"
+
+
+# strace kills it at the Nth message to its keeper: log pipes (1, 2), the end of a run (3), what the next one would need
+# (4), that this one has begun (5).
+@pytest.mark.parametrize("message", [2, 3, 4, 5])
+def test_between_two_runs_of_a_restart_policy(rdock: Rdock, message: int) -> None:
+    """Wherever it is killed: the policy goes on."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    container = started(rdock, "--restart", "always", words=("sh", "-c", "echo up; exec sleep 1000"))
+    found = record(rdock, container)
+    kill = f"inject=sendmsg:signal=SIGKILL:when={message}"
+    argv = ["strace", "-p", str(found["MonitorPid"]), "-e", "trace=sendmsg", "-e", kill]
+    tracer = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    assert tracer.stderr and "attached" in tracer.stderr.readline()
+    os.kill(found["Pid"], signal.SIGKILL)
+    assert tracer.wait(20) is not None and "killed by SIGKILL" in tracer.stderr.read()
+
+    def runs_anew() -> bool:
+        now = record(rdock, container)
+        return now["RestartCount"] and now["Pid"] not in (0, found["Pid"]) and now["MonitorPid"] != found["MonitorPid"]
+
+    wait_for(runs_anew, "another run, and another monitor")
+    wait_for(lambda: rdock("exec", container, "echo", "in").out == "in\n")
+    rdock.ok("rm", "-f", container)
+    nothing_left(rdock, container)
