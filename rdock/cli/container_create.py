@@ -62,7 +62,11 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
         if options.flag("--rootfs"):
             rootfs = request.check_rootfs(name, callers_directory())
         else:
-            image = starter.find(name, options.text("--pull") or "missing")
+            policy = options.text("--pull") or "missing"
+            image = starter.find(name, policy)
+            fits = image is None or platform is None or platforms.fits(image.config, platform)
+            if not fits and policy == "missing" and not starter.is_it(name):
+                image = None  # the registry may have it for this platform too
             if image is None:
                 image = _pull(name, platform, quiet=options.flag("--quiet"))
             platforms.check(platform, image, name)
@@ -82,12 +86,15 @@ def _pull(name: str, platform: Platform | None, *, quiet: bool) -> Image:
     """Have the image come from its registry; names much like it in the store are worth a hint if it does not."""
     from rdock.cli import transfer
 
-    if images.find(name) is None:
+    there = images.find(name)
+    if there is None:
         sys.stderr.write(f"Unable to find image '{printable(images.shown(name))}' locally\n")
     try:
         transfer.fetch(name, platform, quiet=quiet)
     except RdockError as e:
-        near = images.similar(name)
+        near = images.similar(name) if there is None else []
+        if there is not None and not e.hint:
+            e.hint = f"the image that is there is for {there.config.os}/{there.config.architecture}"
         if near and not e.hint:
             e.hint = f"there is {', '.join(near[:5])}" + (f" and {len(near) - 5} more" if len(near) > 5 else "")
         raise

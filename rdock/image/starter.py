@@ -20,9 +20,8 @@ def find(name: str, pull: str) -> Image | None:
     """
     if pull not in PULL_POLICIES:
         raise InvalidParameter(f'invalid pull option: \'{pull}\': must be one of "always", "missing" or "never"')
-    is_own = name in (NAME, f"{NAME}:latest", f"docker.io/{NAME}:latest")
     found = images.find(name)
-    if found is None and pull != "never" and is_own:
+    if found is None and pull != "never" and is_it(name):
         from rdock.image import archive  # most runs find their image, and need no part of it
 
         fd = archive.open_file(os.path.join(launch.bundled(), "rdock", "starter", "starter.tar.gz"))
@@ -33,5 +32,9 @@ def find(name: str, pull: str) -> Image | None:
         found = images.find(name)
     if found is None and pull == "never":
         raise NoSuchImage(images.shown(name))
-    # The starter is in no registry.
-    return None if pull == "always" and not is_own else found
+    return None if pull == "always" and not is_it(name) else found
+
+
+def is_it(name: str) -> bool:
+    """Whether a name is the starter's, which is in no registry."""
+    return name in (NAME, f"{NAME}:latest", f"docker.io/{NAME}:latest")

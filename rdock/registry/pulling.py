@@ -66,10 +66,10 @@ def pull(wanted: Reference, report: Report, *, platform: Platform | None = None)
     client = Client(wanted.domain, wanted.path)
     top = client.manifest(wanted.digest or wanted.tag)
     names = [str(wanted._replace(tag="", digest=top.digest))] + ([] if wanted.digest else [str(wanted)])
-    report.line(f"{wanted.digest or wanted.tag}: Pulling from {wanted.path}")
     journal.sweep()
     with journal.adding() as making:
         found = _choose(client, top, platform)
+        report.line(f"{wanted.digest or wanted.tag}: Pulling from {wanted.path}")
         there = _name(found.digest, names)
         if there is not None:
             return there._replace(digest=top.digest)

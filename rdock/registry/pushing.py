@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import threading
 
-from rdock.image import blobs, reference
+from rdock.image import blobs, catalog, reference
 from rdock.image.images import Image
 from rdock.image.manifest import Descriptor
 from rdock.registry.client import Client
@@ -28,7 +28,7 @@ AT_ONCE = 5
 def push(image: Image, target: Reference, report: Report) -> tuple[str, int]:
     """Send an image to the registry that `target` names, by its tag; the manifest's digest and size.
 
-    Raises Unauthorized and its like from the registry, DataLoss if the store is damaged.
+    The image is known by that digest from then on. Raises Unauthorized and its like from the registry, DataLoss if the store is damaged.
     """
     raw = blobs.read(image.manifest_digest)
     client = Client(target.domain, target.path, push=True)
@@ -42,6 +42,9 @@ def push(image: Image, target: Reference, report: Report) -> tuple[str, int]:
     if client.has_blob(config.digest) < 0:
         client.upload_blob(config.digest, config.size, lambda offset: _from(config.digest, offset))
     digest = client.put_manifest(target.tag, image.manifest.media_type, raw)
+    with catalog.change() as state:
+        if image.id in state.entries:
+            state.references[str(target._replace(tag="", digest=digest))] = image.id
     return digest, len(raw)
 
 

@@ -62,6 +62,7 @@ def test_push_pull_and_run(own_rdock: Rdock, registry: str) -> None:
     digest = pushed[3].removeprefix("1: digest: ").split(" ")[0]
     again = rdock.ok("push", name).splitlines()
     assert again[2].endswith(": Layer already exists") and again[3] == pushed[3]
+    assert f"{registry}/lib/starter@{digest}" in rdock.ok("inspect", "--format", "{{.RepoDigests}}", name)
     rdock.ok("rmi", "-f", before)
     assert rdock.ok("images", "-q") == ""
     pulled = rdock.ok("pull", name).splitlines()
