@@ -3,7 +3,7 @@
 What the layer removes stays in the unpacked directory as overlayfs understands it: a character device
 0:0 for a name, an extended attribute for a directory that hides what is below it. A layer decides
 nothing else about the overlay: attributes of that kind in an image are dropped. Device nodes cannot be
-made without real root and are left out with a note.
+made without real root and are left out, outside of /dev with a note.
 """
 
 from __future__ import annotations
@@ -165,7 +165,8 @@ class _Changeset:
         elif kind == FIFO:
             self.tree.make_fifo(parts, entry.mode, self._owner(entry), entry.mtime)
         elif kind in (CHARACTER, BLOCK_DEVICE):
-            if len(self._devices) < _MAX_NOTED:
+            # A container has a /dev of its own, which hides the image's.
+            if parts[0] != b"dev" and len(self._devices) < _MAX_NOTED:
                 self._devices.append(printable(b"/".join(parts)))
         else:
             raise DataLoss(f"unknown type {printable(kind)} of tar entry")

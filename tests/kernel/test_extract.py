@@ -291,7 +291,7 @@ def _check_attributes(target: Path, content: Content) -> None:
     assert os.getxattr(target / "d", "user.note") == b"1"
     assert os.getxattr(target / "ping", "security.capability")[:1]
     assert len(content.notes) == 1 and "left out 2 device nodes" in content.notes[0], content.notes
-    assert "dev/null, dev/sda" in content.notes[0]
+    assert "srv/null, srv/sda" in content.notes[0]
     assert not (target / "dev" / "null").exists()
 
 
@@ -305,7 +305,8 @@ def test_attributes_and_devices(in_namespace: InNamespace, place: Path) -> None:
         + pax({"SCHILY.xattr.security.capability": capability})
         + file(b"ping", b"x", mode=0o755)
         + header(b"dev/null", b"3", device=(1, 3))
-        + header(b"dev/sda", b"4", device=(8, 0))
+        + header(b"srv/null", b"3", device=(1, 3))
+        + header(b"srv/sda", b"4", device=(8, 0))
         + end()
     )
     in_namespace(_honest, str(place), data, _check_attributes)
