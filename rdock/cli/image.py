@@ -166,7 +166,8 @@ Aliases:
 
 
 def untag(options: Options) -> int:
-    store.untag(options.arguments[0], options.arguments[1:])
+    for name in store.untag(options.arguments[0], options.arguments[1:]):
+        sys.stdout.write(f"Untagged: {name}\n")
     return 0
 
 

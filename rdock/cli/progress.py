@@ -119,4 +119,5 @@ def _window(stream: TextIO) -> tuple[int, int]:
         size = os.get_terminal_size(stream.fileno())
     except OSError:
         return 80, 24
-    return max(size.columns, 20), max(size.lines, 3)
+    # A terminal that does not know its size says 0.
+    return max(size.columns or 80, 20), max(size.lines or 24, 3)

@@ -7,7 +7,7 @@ import sys
 from rdock.cli.progress import report_on
 from rdock.cli.usage import Options
 from rdock.errors import InvalidParameter, NotFound
-from rdock.image import images, platforms, reference
+from rdock.image import images, platforms, reference, starter
 from rdock.registry import pulling, pushing
 from rdock.registry.client import Client
 
@@ -50,7 +50,11 @@ def pull(options: Options) -> int:
     if not wanted.tag and not wanted.digest:
         report.line(f"Using default tag: {reference.DEFAULT_TAG}")
     wanted = wanted.tagged()
-    _pull(wanted, report, platform)
+    if starter.is_it(name):
+        starter.find(name, "missing")
+        report.line(f"Status: {wanted.familiar} is part of rdock, and comes from no registry")
+    else:
+        _pull(wanted, report, platform)
     sys.stdout.write(f"{wanted}\n")
     return 0
 

@@ -329,7 +329,7 @@ def link_name(name: str, container_id: str) -> None:
     owner = _named(name)
     if (owner is not None and owner != container_id) or _is_being_made(link):
         raise Conflict(
-            f'The container name "/{name}" is already in use by container "{owner or os.readlink(link)}". '
+            f'Conflict. The container name "/{name}" is already in use by container "{owner or os.readlink(link)}". '
             "You have to remove (or rename) that container to be able to reuse that name."
         )
     record.remove(link)

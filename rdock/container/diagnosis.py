@@ -145,10 +145,7 @@ def _cgroups() -> Finding:
 
 
 def _runtime_directory() -> Finding:
-    directory = paths.runtime()
-    if directory.startswith("/tmp/"):
-        return Finding("runtime directory", OK, f"{directory}, as XDG_RUNTIME_DIR is not set to a directory of yours")
-    return Finding("runtime directory", OK, directory)
+    return Finding("runtime directory", OK, paths.runtime())
 
 
 def _sysctls() -> list[Finding]:

@@ -52,13 +52,17 @@ def remove_bundle(container_id: str) -> None:
 
 
 def bundles_left() -> Iterator[str]:
-    """The run directories at which nobody is at work: the lock is made before and removed after them."""
+    """The run directories of containers at which nobody is at work: the lock is made before and removed after them.
+
+    Those of containers that are not in this store are another store's, which shares the runtime directory.
+    """
     try:
         found = os.listdir(os.path.join(paths.runtime(), "containers"))
     except OSError:
         return
     for container_id in found:
-        if not os.path.exists(containers.run_lock(container_id).path):
+        is_ours = os.path.isdir(paths.container(container_id))
+        if is_ours and not os.path.exists(containers.run_lock(container_id).path):
             yield container_id
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 
 from rdock.errors import Conflict
-from rdock.image import blobs, images, journal, layer, storing
+from rdock.image import blobs, compression, images, journal, layer, storing
 from rdock.image.images import Image
 from rdock.image.journal import Journal
 from rdock.image.manifest import (
@@ -31,8 +31,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A layer is compressed once, mostly to be run from here again; a push may take better pains.
-_LEVEL = 4
 # The DiffID of an archive without members: such a layer is none (moby: layer.IsEmpty).
 _EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 
@@ -80,7 +78,7 @@ def commit(base_id: str, changeset: Iterator[bytes], step: Step, name: Reference
 
 def _compressing(chunks: Iterator[bytes], writer: blobs.Writer) -> Iterator[bytes]:
     """The chunks as they come, which are written to the blob in gzip form on the way."""
-    compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, 31)
+    compressor = zlib.compressobj(compression.LEVEL, zlib.DEFLATED, 31)
     for chunk in chunks:
         if data := compressor.compress(chunk):
             writer.write(data)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 CHUNK = 1 << 20
+# Of gzip, for what is compressed here: twice as fast as the usual 6, and the result a twentieth larger.
+LEVEL = 4
 _XZ_MEMORY = 256 << 20
 
 _MAGIC = (

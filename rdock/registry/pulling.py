@@ -24,6 +24,7 @@ from rdock.image.manifest import (
     chain_ids,
     host_platform,
 )
+from rdock.image.reference import digest_hex
 from rdock.registry.client import Client, Cut, Fetched
 from rdock.registry.progress import Report
 from rdock.storage import layers
@@ -70,10 +71,10 @@ def pull(wanted: Reference, report: Report, *, platform: Platform | None = None)
     with journal.adding() as making:
         found = _choose(client, top, platform)
         report.line(f"{wanted.digest or wanted.tag}: Pulling from {wanted.path}")
-        there = _name(found.digest, names)
+        manifest = Manifest.from_json(found.content)
+        there = _name(digest_hex(manifest.config.digest), names)
         if there is not None:
             return there._replace(digest=top.digest)
-        manifest = Manifest.from_json(found.content)
         config = _config(client, manifest)
         _fetch_layers(client, manifest, config, making, report)
         image = storing.store_documents(config, found.content, list(manifest.layers), making)
@@ -83,15 +84,14 @@ def pull(wanted: Reference, report: Report, *, platform: Platform | None = None)
     return Pulled(config.id, top.digest, is_new=True)
 
 
-def _name(manifest_digest: str, names: list[str]) -> Pulled | None:
-    """Let the names lead to the image of that manifest if it is in the store, all of it."""
+def _name(image_id: str, names: list[str]) -> Pulled | None:
+    """Let the names lead to that image if it is in the store, where it may have another manifest: other compression."""
     with catalog.change() as state:
-        for entry in state.entries.values():
-            if entry.digest == manifest_digest:
-                is_new = any(state.references.get(name) != entry.image_id for name in names)
-                state.references |= dict.fromkeys(names, entry.image_id)
-                return Pulled(entry.image_id, "", is_new)
-    return None
+        if image_id not in state.entries:
+            return None
+        is_new = any(state.references.get(name) != image_id for name in names)
+        state.references |= dict.fromkeys(names, image_id)
+        return Pulled(image_id, "", is_new)
 
 
 def _choose(client: Client, top: Fetched, platform: Platform | None) -> Fetched:

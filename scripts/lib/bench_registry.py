@@ -28,7 +28,11 @@ def pull(bench: Bench, compression: str) -> tuple[float, float]:
         name = f"{address}/five:{compression}"
         _publish(bench, name, compression)
         bench.both("pull", "-q", name)
-        return bench.times("pull", "-q", name, rounds=3, prepare=("rmi", "-f", name))
+        try:
+            return bench.times("pull", "-q", name, rounds=3, prepare=("rmi", "-f", name))
+        finally:
+            # nothing may be left of the layers, or the next row would find them
+            bench.both("rmi", "-f", name)
 
 
 def push(bench: Bench) -> tuple[float, float]:

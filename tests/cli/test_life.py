@@ -352,7 +352,7 @@ def test_rename_refusals(rdock: Rdock) -> None:
     one = rdock.ok("create", "--name", "one", *PLAIN, STARTER, "true")
     rdock.ok("create", "--name", "two", *PLAIN, STARTER, "true")
     taken = (
-        f'The container name "/one" is already in use by container "{one}". '
+        f'Conflict. The container name "/one" is already in use by container "{one}". '
         "You have to remove (or rename) that container to be able to reuse that name."
     )
     for words, message in (

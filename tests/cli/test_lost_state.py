@@ -280,3 +280,23 @@ def test_bundles_without_a_lock_are_removed(own_rdock: Rdock) -> None:
     left.mkdir(parents=True)
     own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
     assert not left.exists()
+
+
+def test_two_stores_with_one_runtime_directory(own_rdock: Rdock, tmp_path: Path) -> None:
+    """What the containers of one have there is no rubbish to the other."""
+    rdock = own_rdock
+    container = rdock.ok("run", "-d", "--network", "none", STARTER, "sleep", "1000")
+    other = {"XDG_DATA_HOME": str(tmp_path / "other")}
+    for words in (
+        ("run", "--rm", "--network", "none", STARTER, "true"),
+        ("system", "check"),
+        ("system", "check", "--repair"),
+    ):
+        for _ in range(2):
+            result = rdock(*words, env=other)
+            assert result.code == 0, str(result)
+    assert rdock("system", "check", env=other).out == "no problems found\n"
+    assert rdock.ok("pause", container) == container
+    assert rdock.ok("unpause", container) == container
+    assert rdock.ok("exec", container, "echo", "in") == "in"
+    rdock.ok("unshare", "rm", "-rf", str(tmp_path / "other"))

@@ -58,10 +58,11 @@ def test_push_pull_and_run(own_rdock: Rdock, registry: str) -> None:
     rdock.ok("tag", "rdock/starter", name)
     pushed = rdock.ok("push", name).splitlines()
     assert pushed[0] == f"The push refers to repository [{registry}/lib/starter]"
-    assert pushed[1].endswith(": Preparing") and pushed[2].endswith(": Pushed") and len(pushed) == 4
-    digest = pushed[3].removeprefix("1: digest: ").split(" ")[0]
+    assert [line.partition(": ")[2] for line in pushed[1:4]] == ["Preparing", "Compressing", "Pushed"]
+    assert len(pushed) == 5
+    digest = pushed[4].removeprefix("1: digest: ").split(" ")[0]
     again = rdock.ok("push", name).splitlines()
-    assert again[2].endswith(": Layer already exists") and again[3] == pushed[3]
+    assert again[2].endswith(": Layer already exists") and again[3] == pushed[4]
     assert f"{registry}/lib/starter@{digest}" in rdock.ok("inspect", "--format", "{{.RepoDigests}}", name)
     rdock.ok("rmi", "-f", before)
     assert rdock.ok("images", "-q") == ""
@@ -124,6 +125,24 @@ def test_kinds_of_layers(own_rdock: Rdock, registry: str, tmp_path: Path, kind: 
     rdock.ok("rmi", name)
     assert rdock.ok("pull", "-q", name) == name
     assert rdock.ok("images", "--format", "{{.ID}}", "--no-trunc") in digests
+    assert rdock.ok("system", "check", "--images") == "no problems found"
+
+
+def test_plain_layers_are_compressed_on_their_way(own_rdock: Rdock, registry: str, tmp_path: Path) -> None:
+    """Those of imports and of docker-archives; the image is the same one, and a second push sends nothing."""
+    rdock, name = own_rdock, f"{registry}/plain:1"
+    load(rdock, docker_archive((image(file(b"a", b"a" * (3 << 20)) + end(), Cmd=["x"]), [name])), tmp_path)
+    before = rdock.ok("inspect", "--format", "{{.Id}}", name)
+    pushed = rdock.ok("push", name).splitlines()
+    assert pushed[2].endswith(": Compressing") and pushed[3].endswith(": Pushed")
+    (layer,) = json.loads(rdock.ok("manifest", "inspect", name))["layers"]
+    assert layer["mediaType"] == LAYER and layer["size"] < 100_000
+    again = rdock.ok("push", name).splitlines()
+    assert again[2].endswith(": Layer already exists") and again[-1] == pushed[-1]
+    assert f"Status: Image is up to date for {name}" in rdock.ok("pull", name)
+    rdock.ok("rmi", "-f", before)
+    rdock.ok("pull", "-q", name)
+    assert rdock.ok("inspect", "--format", "{{.Id}}", name) == before
     assert rdock.ok("system", "check", "--images") == "no problems found"
 
 

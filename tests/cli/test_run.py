@@ -458,7 +458,7 @@ def test_name_conflict(rdock: Rdock) -> None:
     result = rdock("run", "--network", "none", "--name", "taken", STARTER, "true")
     assert result.code == 125
     assert result.err == (
-        f'rdock: The container name "/taken" is already in use by container "{container}". '
+        f'rdock: Conflict. The container name "/taken" is already in use by container "{container}". '
         "You have to remove (or rename) that container to be able to reuse that name.\n"
     )
     rdock.ok("rm", "-f", "taken")

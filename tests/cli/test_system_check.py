@@ -161,15 +161,19 @@ def test_locks(store: Rdock) -> None:
 def test_staging_and_run_directories(store: Rdock) -> None:
     (store.home.data / "staging" / "half").mkdir()
     run = store.home.runtime / "rdock"
-    (run / "containers" / OTHER).mkdir()
+    container = store.ok("create", *PLAIN, STARTER, "true")
+    (run / "containers" / container).mkdir()
+    (run / "containers" / OTHER).mkdir()  # of another store, which has the same runtime directory
     (run / "removed").mkdir(exist_ok=True)
     (run / "removed" / "old").mkdir()
     mended(
         store,
-        f"run directory {OTHER[:12]}: left by a process that was killed",
+        f"run directory {container[:12]}: left by a process that was killed",
         "run directory old: its removal was broken off",
         "staging half: left by a process that was killed",
     )
+    assert os.listdir(run / "containers") == [OTHER]
+    (run / "containers" / OTHER).rmdir()
 
 
 def test_monitor_and_keeper_are_gone(store: Rdock) -> None:
