@@ -275,8 +275,8 @@ def test_a_directory_that_somebody_else_has_put_in_place(own_rdock: Rdock, tmp_p
 
 
 def test_bundles_without_a_lock_are_removed(own_rdock: Rdock) -> None:
-    own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
-    left = run_directory(own_rdock) / "containers" / ("0" * 64)
+    container = own_rdock.ok("create", "--network", "none", STARTER, "true")
+    left = run_directory(own_rdock) / "containers" / container
     left.mkdir(parents=True)
     own_rdock.ok("run", "--rm", "--network", "none", STARTER, "true")
     assert not left.exists()

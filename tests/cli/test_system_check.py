@@ -159,9 +159,9 @@ def test_locks(store: Rdock) -> None:
 
 
 def test_staging_and_run_directories(store: Rdock) -> None:
+    container = store.ok("create", *PLAIN, STARTER, "true")
     (store.home.data / "staging" / "half").mkdir()
     run = store.home.runtime / "rdock"
-    container = store.ok("create", *PLAIN, STARTER, "true")
     (run / "containers" / container).mkdir()
     (run / "containers" / OTHER).mkdir()  # of another store, which has the same runtime directory
     (run / "removed").mkdir(exist_ok=True)
