@@ -13,7 +13,7 @@ import stat
 from contextlib import ExitStack
 
 from rdock.errors import DataLoss, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
-from rdock.image import blobs, compression, journal, layer, platforms, reference, storing
+from rdock.image import blobs, compression, images, journal, layer, platforms, reference, storing
 from rdock.image.changes import apply_changes
 from rdock.image.journal import Journal
 from rdock.image.manifest import (
@@ -97,8 +97,10 @@ def load(fd: int, *, platform: Platform | None = None, say: Say = _silent, warn:
         storing.record_images(stored)
     for image, names in stored:
         for name in names:
+            images.note("load", image.config.id, reference.parse(name).familiar)
             say(f"Loaded image: {reference.parse(name).familiar}")
         if not names:
+            images.note("load", image.config.id)
             say(f"Loaded image ID: sha256:{image.config.id}")
     return [image.config.id for image, _ in stored]
 
@@ -294,6 +296,7 @@ def import_tree(chunks: Iterator[bytes], asked: Import, *, say: Say = _silent, w
             [(storing.store_documents(config, b"", [described], making), [str(wanted)] if wanted else [])]
         )
         storing.warn_of_notes(chain, warn)
+    images.note("import", config.id, wanted.familiar if wanted else "")
     say(f"sha256:{config.id}")
     return config.id
 

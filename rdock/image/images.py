@@ -13,6 +13,7 @@ from rdock.image.catalog import Catalog, Entry
 from rdock.image.manifest import ImageConfig, Manifest, chain_ids
 from rdock.launch import debug
 from rdock.scope import scope
+from rdock.state.events import record_event
 from rdock.storage import layers
 from rdock.values import Value
 
@@ -253,6 +254,12 @@ def tag(source: str, target: str) -> None:
         if not image_id:
             raise NoSuchImage(shown(source))
         state.references[str(wanted.tagged())] = image_id
+    note("tag", image_id, wanted.tagged().familiar)
+
+
+def note(action: str, image_id: str, name: str = "") -> None:
+    """Note in the journal that something has happened to an image, in Docker's words. Never fails."""
+    record_event("image", action, f"sha256:{image_id}", {"name": name or f"sha256:{image_id}"})
 
 
 def untag(source: str, targets: Iterable[str] = ()) -> list[str]:
@@ -270,7 +277,10 @@ def untag(source: str, targets: Iterable[str] = ()) -> list[str]:
                 raise NoSuchImage(reference.parse(name).familiar)
         for name in wanted:
             state.references.pop(name, None)
-    return [reference.parse(name).familiar for name in wanted]
+    names = [reference.parse(name).familiar for name in wanted]
+    for name in names:
+        note("untag", image_id, name)
+    return names
 
 
 # -- removing ------------------------------------------------------------------------------------
@@ -296,7 +306,7 @@ def remove_image(name: str, *, force: bool = False, uses: Uses = _no_uses) -> li
                     f'conflict: unable to remove repository reference "{name}" (must force) - '
                     f"container {using[0].container_id[:12]} is using its referenced image {image_id[:12]}"
                 )
-            _take_names(state, _names_to_untag(name, names), report)
+            _take_names(state, _names_to_untag(name, names), image_id, report)
             if state.references_of(image_id):
                 return report
             # Without its last name the image goes as well, unless it is in use: then it stays, nameless.
@@ -304,9 +314,10 @@ def remove_image(name: str, *, force: bool = False, uses: Uses = _no_uses) -> li
             conflict = _conflict(image_id, using, [] if _is_single(names) else names, force=force)
             if conflict:
                 raise Conflict(conflict)
-            _take_names(state, names, report)
+            _take_names(state, names, image_id, report)
         if not using:
             _strike_off(state, image_id, doomed, report)
+            note("delete", image_id)
     return report
 
 
@@ -337,9 +348,10 @@ def _names_to_untag(name: str, names: list[str]) -> list[str]:
     return [chosen]
 
 
-def _take_names(state: Catalog, names: Iterable[str], report: list[str]) -> None:
+def _take_names(state: Catalog, names: Iterable[str], image_id: str, report: list[str]) -> None:
     for name in names:
         if state.references.pop(name, None):
+            note("untag", image_id, reference.parse(name).familiar)
             report.append(f"Untagged: {reference.parse(name).familiar}")
 
 

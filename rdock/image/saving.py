@@ -64,6 +64,8 @@ def save(names: Sequence[str], fd: int, *, form: str = "", platform: Platform | 
         else:
             _write_docker(archive, chosen)
         archive.end()
+        for each in chosen:
+            images.note("save", each.image.id, (_familiar(each) or [""])[0])
 
 
 def choose(names: Iterable[str]) -> list[Chosen]:

@@ -74,11 +74,13 @@ def pull(wanted: Reference, report: Report, *, platform: Platform | None = None)
         manifest = Manifest.from_json(found.content)
         there = _name(digest_hex(manifest.config.digest), names)
         if there is not None:
+            images.note("pull", there.image_id, wanted.familiar)
             return there._replace(digest=top.digest)
         config = _config(client, manifest)
         _fetch_layers(client, manifest, config, making, report)
         image = storing.store_documents(config, found.content, list(manifest.layers), making)
         storing.record_images([(image, names)])
+    images.note("pull", config.id, wanted.familiar)
     for chain in chain_ids(config.diff_ids):
         storing.warn_of_notes(chain, report.warn)
     return Pulled(config.id, top.digest, is_new=True)

@@ -10,7 +10,7 @@ import os
 import threading
 import zlib
 
-from rdock.image import blobs, catalog, compression, reference
+from rdock.image import blobs, catalog, compression, images, reference
 from rdock.image.images import Image
 from rdock.image.manifest import Descriptor, Manifest, encode
 from rdock.registry.client import Client
@@ -51,6 +51,7 @@ def push(image: Image, target: Reference, report: Report) -> tuple[str, int]:
     with catalog.change() as state:
         if image.id in state.entries:
             state.references[str(target._replace(tag="", digest=digest))] = image.id
+    images.note("push", image.id, target.familiar)
     return digest, len(raw)
 
 
