@@ -60,11 +60,11 @@ def listing(directory: Path) -> set[str]:
 def store(program: Rdock) -> set[str]:
     """What is in the store: the containers, names, layers, images and half-made things.
 
-    The files of a container that is gone may take a moment to be deleted; after that they count.
+    The files of a container that is gone may take a moment to be deleted, its lock is given back last; after that
+    they count.
     """
-    staging = program.home.data / "staging"
     deadline = time.monotonic() + 5
-    while staging.is_dir() and os.listdir(staging) and time.monotonic() < deadline:
+    while _is_something_going(program.home.data) and time.monotonic() < deadline:
         time.sleep(0.02)
     return {
         path
@@ -72,6 +72,13 @@ def store(program: Rdock) -> set[str]:
         for path in (f"{part}/{name}" for name in listing(program.home.data / part))
         if not path.split(" ")[0].endswith(".lock")
     }
+
+
+def _is_something_going(data: Path) -> bool:
+    def names(path: str) -> set[str]:
+        return set(os.listdir(data / path)) if (data / path).is_dir() else set()
+
+    return bool(names("staging") or names("containers/.locks") - names("containers"))
 
 
 def is_clear(error: str, lines: int = 2) -> bool:
