@@ -362,7 +362,7 @@ ROWS: list[tuple[str, Callable[[Bench], tuple[float, float]], float | None, floa
     ("start", start, 0.5, None),
     ("stop -t 0", stop, 0.5, None),
     ("rm -f", remove_running, 0.5, None),
-    ("load of a Debian tree", load_tree, 0.7, None),
+    ("load of a Debian tree", load_tree, 0.6, None),
     ("import of a Debian tree", import_tree, 0.7, None),
     ("save of a Debian tree", save_tree, 0.5, None),
     ("images, 200 images", list_images, 1.0, None),
