@@ -57,8 +57,8 @@ class Importer:
             if state.st_size > _HEAD and head[: _HEAD - 8] == MAGIC_NUMBER + state.st_size.to_bytes(8, "little"):
                 self.index = marshal.loads(os.pread(fd, length, _HEAD))
                 self._file, self._place = _identity(state), _HEAD + length
-        except OSError:
-            pass
+        except (OSError, ValueError, EOFError, TypeError):
+            self.index = {}  # damaged: it is made anew at the command's end
         finally:
             os.close(fd)
 
@@ -85,8 +85,12 @@ class Importer:
         source = self._source(name, is_package=entry[0])
         if _state(source) != entry[1:3]:
             return None
-        code = self._code(name)
-        if code is None:
+        content = self._code(name)
+        if content is None:
+            return None
+        try:
+            code = marshal.loads(content)
+        except (ValueError, EOFError, TypeError):
             return None
         spec = ModuleSpec(name, self, origin=source, loader_state=code, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True  # the module is to have __file__
@@ -101,7 +105,7 @@ class Importer:
         spec = module.__spec__
         assert spec
         code, spec.loader_state = spec.loader_state, None
-        exec(marshal.loads(code), module.__dict__)
+        exec(code, module.__dict__)
 
     def update(self) -> None:
         """Make the file anew if a module was loaded that it lacks, or has of another source. Never fails."""

@@ -9,7 +9,7 @@ from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.errors import NotFound, RdockError, UsageError
 from rdock.image import reference
-from rdock.image.manifest import INDEX_TYPES, Index
+from rdock.image.manifest import INDEX_TYPES, Index, parse_object
 from rdock.registry import lists
 from rdock.registry.client import Fetched
 
@@ -47,7 +47,7 @@ def inspect(options: Options) -> int:
         _show(lists.members(wanted) if verbose else lists.as_index(wanted))
         return 0
     found = lists.fetch(wanted)
-    document = json.loads(found.content)
+    document = parse_object(found.content, "manifest")
     if not verbose:
         _show(document)
     elif found.media_type in INDEX_TYPES:
@@ -60,11 +60,12 @@ def inspect(options: Options) -> int:
 def _whole(wanted: Reference, found: Fetched | None = None) -> dict[str, Any]:
     found = found or lists.fetch(wanted)
     kind = "OCIManifest" if ".oci." in found.media_type else "SchemaV2Manifest"
-    return {**lists.described(wanted, found), kind: json.loads(found.content)}
+    return {**lists.described(wanted, found), kind: parse_object(found.content, "manifest")}
 
 
 def _show(document: Any) -> None:
-    sys.stdout.write(json.dumps(document, indent="\t", ensure_ascii=False) + "\n")
+    # In ASCII: a server has no business with control characters of the terminal.
+    sys.stdout.write(json.dumps(document, indent="\t") + "\n")
 
 
 CREATE_TEXT = """\

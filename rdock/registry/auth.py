@@ -135,7 +135,7 @@ class Authority:
         if isinstance(refresh, str) and refresh:
             self.refresh_token = refresh
         life = life if isinstance(life, (int, float)) and not isinstance(life, bool) else 0
-        return token, now + max(life, _SHORTEST_LIFE) - _MARGIN
+        return token, now + min(max(_SHORTEST_LIFE, life), 86400) - _MARGIN
 
 
 def basic(who: Credentials) -> str:
@@ -196,7 +196,7 @@ def is_private(host: str) -> bool:
         return not address.is_global
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return False  # and it will not be reached; or only by a proxy
     addresses = [endpoints.address_of(str(entry[4][0]).partition("%")[0]) for entry in found]
     return any(address is not None and not address.is_global for address in addresses)

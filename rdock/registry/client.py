@@ -197,12 +197,14 @@ class Client:
         session = self._sessions[-1]
         where = f"blobs/uploads/?{urlencode({'mount': digest, 'from': source})}"
         scopes = (*self._scopes(session), f"repository:{source}:pull")
-        response = self._ask(session, "POST", where, scopes=scopes)
-        if response.status == 201:
-            response.close()
-            return True
+        try:
+            response = self._ask(session, "POST", where, scopes=scopes)
+        except RdockError as e:
+            launch.debug(f"no mount from {source}: {e.message}")
+            return False  # what is really wrong the upload tells
         if response.status != 202:
-            raise self._failure(response, digest)
+            response.close()
+            return response.status == 201
         # It has begun an upload instead, which is of no use: who uploads does not know of this one.
         location = joined(response.url, response.header("Location"))
         response.close()

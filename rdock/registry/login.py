@@ -37,7 +37,7 @@ def authenticate(host: str, who: Credentials) -> Credentials:
     if response.status == 401:
         response.close()
         raise Unauthorized(f"login attempt to {shown(session.base)} failed with status: 401 Unauthorized")
-    if response.status >= 400 and response.status != 404:
+    if response.status != 200:
         raise failure(response, "Get", *first_error(response))
     response.close()
     token = session.authority.refresh_token

@@ -193,6 +193,8 @@ class _Fetch:
         fruitless = 0
         while writer.size < descriptor.size or descriptor.size == 0:
             before = writer.size
+            if self.stopped.is_set():
+                raise Stopped
             try:
                 for chunk in self.client.blob(descriptor.digest, before):
                     write(chunk)
@@ -246,13 +248,16 @@ def in_parallel(jobs: Iterable[T], work: Callable[[T], None], stopped: threading
         thread.start()
     try:
         for thread in threads:
-            thread.join()
+            while thread.is_alive() and not stopped.is_set():
+                thread.join(0.1)
     except BaseException:
         stopped.set()
+        raise
+    finally:
+        # Who sleeps in a read of a server that says nothing is not waited for.
         deadline = time.monotonic() + 5
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        raise
     for failure in failures:
         if not isinstance(failure, Stopped):
             raise failure

@@ -47,9 +47,8 @@ class Upload:
 
     def run(self) -> None:
         """Raises Refused, RegistryUnavailable, DataLoss."""
-        failures = 0
+        failures = furthest = 0
         while True:
-            before = self._offset
             try:
                 if not self._location:
                     self._begin()
@@ -58,8 +57,9 @@ class Upload:
                 self._close()
                 return
             except (_Broken, Unreachable) as e:
-                # As long as it gets on, it is not given up.
-                failures = 1 if self._offset > before else failures + 1
+                # As long as it gets on, it is not given up; a part that is sent again and again is no progress.
+                failures = 1 if self._offset > furthest else failures + 1
+                furthest = max(furthest, self._offset)
                 if failures >= ATTEMPTS or (isinstance(e, Unreachable) and not e.transient):
                     raise RegistryUnavailable(str(e)) from e
                 wait = max(e.wait if isinstance(e, _Broken) else 0, pause(failures - 1))

@@ -261,7 +261,7 @@ class Faulty:
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": descriptor(kind, config), "layers": listed}
         )
         self.blobs = {digest_of(blob): blob for blob in (*blobs, config)}
-        self.last = digest_of(blobs[1])
+        self.first, self.last = map(digest_of, blobs)
         if fault == "content":
             self.blobs[self.last] = blobs[1][:-100] + bytes(100)
         self.cuts = 0
@@ -296,7 +296,11 @@ class Faulty:
 
     def blob(self, request: http.server.BaseHTTPRequestHandler, digest: str, wanted: str) -> None:
         data, code = self.blobs[digest], 200
-        if self.fault == "silent" and digest == self.last:
+        if self.fault == "one fails" and digest == self.last:
+            time.sleep(0.5)
+            self.send(request, 404, b"{}")
+            return
+        if (self.fault == "silent" and digest == self.last) or (self.fault == "one fails" and digest == self.first):
             request.send_response(200)
             request.send_header("Content-Length", str(len(data)))
             request.end_headers()
@@ -374,6 +378,14 @@ def test_faults_leave_nothing(own_rdock: Rdock, fault: str, says: str) -> None:
     assert own_rdock.ok("images", "-aq") == ""
     left = {path for path in store(own_rdock) - before if "blobs/sha256/" in path or path.startswith("layers/")}
     assert not left
+
+
+def test_a_failure_is_told_while_another_layer_does_not_come(own_rdock: Rdock) -> None:
+    with Faulty("one fails") as faulty:
+        began = time.monotonic()
+        result = own_rdock("pull", "-q", faulty.name)
+        assert time.monotonic() - began < 15
+    assert result.code == 1 and is_clear(result.err), str(result)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

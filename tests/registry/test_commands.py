@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from rdock.errors import RdockError
+from rdock.registry import login as logins
+from rdock.registry.credentials import Credentials
 from tests.cli.conftest import is_clear
 from tests.cli.terminal import Terminal
 from tests.program import Rdock
@@ -329,3 +332,10 @@ def test_an_answer_that_is_none(fresh_rdock: Rdock, hub: Fake, body: bytes) -> N
 def test_what_search_refuses(fresh_rdock: Rdock, words: tuple[str, ...], complaint: str) -> None:
     done = fresh_rdock("search", *words)
     assert (done.code, done.err) == (1, f"rdock: {complaint}\n")
+
+
+def test_login_at_what_is_no_registry(fake: Callable[..., Fake]) -> None:
+    """A web server that knows no /v2/ gets no password kept for it."""
+    server = fake(lambda request: Reply(404, b"nothing here"))
+    with pytest.raises(RdockError):
+        logins.authenticate(server.host, Credentials("user", "secret"))

@@ -57,6 +57,18 @@ def test_descriptors_closed_meanwhile_are_not_read(root: Path) -> None:
     assert run(root, meanwhile=others)[:2] == ["1", "Importer"]
 
 
+@pytest.mark.parametrize("place", [30, -40])
+def test_damaged_inside(root: Path, place: int) -> None:
+    """The index or a module's code: Python finds the modules itself then."""
+    run(root)
+    content = bytearray(table(root).read_bytes())
+    content[place : place + 30 if place > 0 else None] = b"\xff" * len(
+        content[place : place + 30 if place > 0 else None]
+    )
+    table(root).write_bytes(content)
+    assert run(root)[:2] == ["1", "SourceFileLoader"]
+
+
 def test_file_replaced_meanwhile(root: Path) -> None:
     """The index is that of another file then, in which the places are other modules'."""
     run(root)
