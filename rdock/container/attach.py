@@ -78,9 +78,14 @@ def ask(directory: str, request: dict[str, Any], patience: float | None = None) 
     connection = request_from(directory, request)
     try:
         connection.settimeout(patience)
-        packet = connection.recv(65536)
+        return answer_on(connection)
     finally:
         connection.close()
+
+
+def answer_on(connection: sockets.socket) -> dict[str, Any]:
+    """What the monitor answers to a request. Raises as `ask` does."""
+    packet = connection.recv(65536)
     if packet[:1] == b"f":
         raise failure.recreate(jsontext.parse(packet[1:]))
     if packet[:1] != b"a":

@@ -5,12 +5,11 @@ from __future__ import annotations
 from rdock.container import control, events, roots
 from rdock.container.config import Config
 from rdock.container.containers import Container
-from rdock.errors import Conflict, InvalidParameter
+from rdock.errors import InvalidParameter
 from rdock.image import committing, images, reference
 from rdock.image.changes import apply_changes
 from rdock.image.manifest import Json, parse_object
 from rdock.image.packing import pack
-from rdock.scope import scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def commit(
     base = images.lookup(container.image)
     run = apply_changes(_run_config(parse_object(base.config.raw, "image config"), container.config), changes)
     step = committing.Step(run, " ".join(container.config.cmd or ()), author, message)
-    with _paused(container, pause), roots.opened(container) as root:
+    with control.held(container, wanted=pause), roots.opened(container) as root:
         image_id = committing.commit(container.image, _changeset(root, warn), step, wanted)
     events.note(
         container, "commit", comment=message, imageID=f"sha256:{image_id}",
@@ -57,26 +56,6 @@ def commit(
 def _changeset(root: Root, warn: Callable[[str], None]) -> Iterator[bytes]:
     yield from pack(root.changes(), root.now, is_layer=True, note=warn, was=root.image)
     root.check()
-
-
-@scope
-def _paused(container: Container, wanted: bool) -> Iterator[None]:
-    """Have a running container pause, if that is wanted; one that is paused already stays so."""
-    is_ours = False
-    if wanted and container.state().can_pause:
-        try:
-            control.pause(container)
-            is_ours = True
-        except Conflict:
-            pass  # it has just ended, or was paused by somebody else
-    try:
-        yield
-    finally:
-        if is_ours:
-            try:
-                control.unpause(container)
-            except Conflict:
-                pass  # somebody else was quicker
 
 
 def _run_config(document: Json, config: Config) -> Json:

@@ -40,6 +40,8 @@ class State(Value):
     cgroup: str = ""
     """Directory of the container's control group; empty where none is delegated."""
     paused: bool = False
+    held: bool = False
+    """It is paused only as long as a command needs it to be, such as commit."""
     restarting: bool = False
     """The last run has ended, and the monitor waits before the next."""
     restart_count: int = 0

@@ -8,10 +8,12 @@ import time
 from rdock.container import attach
 from rdock.container.containers import Container, State
 from rdock.errors import Conflict, NotRunning, SystemFailure
+from rdock.scope import scope
 from rdock.state import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 
@@ -38,13 +40,47 @@ def unpause(container: Container) -> None:
     _ask(container, {"do": "unpause"})
 
 
+@scope
+def held(container: Container, *, wanted: bool = True) -> Iterator[None]:
+    """Have a container that runs pause until the `with` ends, or this process does, however that comes about.
+
+    One that is paused already stays so, and is nobody's here. Several may hold it at once. Without `wanted`
+    nothing is done.
+    """
+    if not wanted:
+        yield
+        return
+    try:
+        connection = attach.request_from(container.bundle, {"do": "hold"})
+    except OSError as e:
+        if container.state().is_running:
+            raise _unreachable(container, e) from e
+        yield
+        return
+    try:
+        try:
+            attach.answer_on(connection)
+        except Conflict:
+            pass  # it has just ended
+        except OSError as e:
+            if container.state().is_running:
+                raise _unreachable(container, e) from e
+        yield
+    finally:
+        connection.close()
+
+
 def _ask(container: Container, request: dict[str, Any]) -> None:
     try:
         attach.ask(container.bundle, request)
     except OSError as e:
         if not container.state().is_running:
             raise NotRunning(container.id) from None
-        raise SystemFailure(f"the monitor of container {container.name} cannot be reached: {e.strerror or e}") from e
+        raise _unreachable(container, e) from e
+
+
+def _unreachable(container: Container, error: OSError) -> SystemFailure:
+    return SystemFailure(f"the monitor of container {container.name} cannot be reached: {error.strerror or error}")
 
 
 def announce_stop(container: Container, *, keep: bool = False) -> None:

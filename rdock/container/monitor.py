@@ -69,6 +69,8 @@ class Monitor:
             stdin_once=self.container.config.stdin_once,
         )
         self.keeper: sockets.socket | None = None
+        self.holders = 0
+        """How many have it pause for as long as they are there."""
         self.stops = False
         """Someone is at it: the end that comes is not to be followed by another start."""
 
@@ -145,6 +147,7 @@ class Monitor:
             self._attend(-1)
             return
         self._note(self.state)
+        self._end_hold()  # who held it was connected with the one before
         self.run.serve(self.server)
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
@@ -221,7 +224,7 @@ class Monitor:
         self.log.flush()
         now = timestamp.now()
         self.state = self.state._replace(
-            pid=0, pid_start=0, ports={}, paused=False, finished_at=now, exit_code=code
+            pid=0, pid_start=0, ports={}, paused=False, held=False, finished_at=now, exit_code=code
         )  # fmt: skip
         seconds = (timestamp.to_ns(now) - timestamp.to_ns(self.state.started_at)) // 1_000_000_000
         self._tell("die", exitCode=str(code), execDuration=str(seconds))
@@ -290,6 +293,8 @@ class Monitor:
                 self._pause()
             case "unpause":
                 self._unpause()
+            case "hold":
+                self._hold(connection)
             case "stop":
                 self._note_stop(keep=bool(request.get("keep")))
             case what:
@@ -305,16 +310,17 @@ class Monitor:
         if pid == 0:
             session.run(self.container, self.state, request, connection)
 
-    def _pause(self) -> None:
+    def _pause(self, *, held: bool = False) -> None:
         if self.state.paused:
             raise Conflict(f"container {self.container.id} is already paused")
         if not self.run.pid or not self.state.can_pause:
             raise Conflict(f"container {self.container.id} is not running")
-        self._note(self.state._replace(paused=True))  # first: what is frozen, and is not known to be, nobody thaws
+        # First: what is frozen, and is not known to be, nobody thaws.
+        self._note(self.state._replace(paused=True, held=held))
         try:
             freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
         except SystemFailure:
-            self._note(self.state._replace(paused=False))
+            self._note(self.state._replace(paused=False, held=False))
             raise
         self._tell("pause")
 
@@ -322,8 +328,28 @@ class Monitor:
         if not self.state.paused:
             raise Conflict(f"container {self.container.id} is not paused")
         freezer.thaw(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
-        self._note(self.state._replace(paused=False))
+        self._note(self.state._replace(paused=False, held=False))
         self._tell("unpause")
+
+    def _hold(self, connection: sockets.socket) -> None:
+        """Pause until who asks for it lets go, or is gone, and all others who have asked."""
+        if not self.state.paused:
+            self._pause(held=True)
+        if self.state.held:
+            self.holders += 1
+            self.server.when_gone(connection, self._let_go)
+
+    def _let_go(self) -> None:
+        self.holders -= 1
+        if self.holders == 0:
+            self._end_hold()
+
+    def _end_hold(self) -> None:
+        if self.state.held:
+            try:
+                self._unpause()
+            except SystemFailure as e:
+                launch.debug(e.message)  # it can be tried by hand
 
     def _note_stop(self, *, keep: bool) -> None:
         self.stops = True

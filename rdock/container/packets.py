@@ -23,6 +23,7 @@ from rdock.linux import sockets
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections import deque
+    from collections.abc import Callable
 else:
     from _collections import deque  # the same, without all else of collections, which is 2 ms
 
@@ -46,6 +47,7 @@ class Client:
         self.input_under_way = 0
         self.request = b""
         """The parts of it that have come."""
+        self.on_leave: Callable[[], None] | None = None
 
     def send(self, packet: bytes) -> None:
         self.waiting.append(packet)

@@ -97,6 +97,10 @@ class Server:
         """Do something whenever a descriptor is readable."""
         self._watched[fd] = action
 
+    def when_gone(self, connection: sockets.socket, action: Callable[[], None]) -> None:
+        """Do something when one who is connected leaves, or dies."""
+        self._clients[connection.fileno()].on_leave = action
+
     def interrupt(self) -> None:
         """End `rest` before its time."""
         self._interrupted = True
@@ -430,6 +434,8 @@ class Server:
             self._first = None
             if self._stdin_once and 0 <= self._stdin != self._terminal:
                 self._input_ends = True
+        if client.on_leave:
+            client.on_leave()
 
 
 def _capacity(fd: int) -> int:

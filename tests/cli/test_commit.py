@@ -20,6 +20,7 @@ import pytest
 
 from tests.cli.conftest import listing, store, wait_for
 from tests.cli.test_diff import CHANGES, WORK
+from tests.cli.test_monitor_killed import kill_monitor
 from tests.conftest import STARTER
 from tests.program import Rdock
 
@@ -117,6 +118,63 @@ def test_a_running_one_is_paused_meanwhile(rdock: Rdock, storage: str) -> None:
     rdock.ok("rmi", rdock.ok("commit", name))
     assert rdock.ok("inspect", "-f", "{{.State.Status}}", name) == "paused"
     assert '"Action":"commit"' in rdock.ok("events", "--since", "1m", "--until", "0s", "--format", "json")
+
+
+def status(rdock: Rdock, name: str) -> str:
+    return rdock.ok("inspect", "-f", "{{.State.Status}}", name)
+
+
+def start_writer(rdock: Rdock) -> str:
+    """A container with enough in it that a commit takes a while."""
+    work = "head -c 40000000 /dev/urandom >/big; >/done; sleep 900"
+    name = rdock.ok("run", "-d", "--network", "none", STARTER, "sh", "-c", work)
+    wait_for(lambda: "A /done" in rdock.ok("diff", name), "the work")
+    return name
+
+
+def stopped_commit(rdock: Rdock, name: str) -> subprocess.Popen[bytes]:
+    """A commit that stands still in the midst of its work."""
+    staging = rdock.home.data / "staging"
+    before = len(os.listdir(staging))
+    process = subprocess.Popen(rdock.argv("commit", "-q", name), env=rdock.environment(), stdout=subprocess.PIPE)
+    try:
+        wait_for(lambda: len(os.listdir(staging)) > before or process.poll() is not None, "it makes a layer")
+    finally:
+        process.send_signal(signal.SIGSTOP)
+    assert process.poll() is None and status(rdock, name) == "paused"
+    return process
+
+
+def end(process: subprocess.Popen[bytes], number: int) -> str:
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    out, _ = process.communicate()
+    return out.decode().strip()
+
+
+def test_it_is_paused_no_longer_than_its_commits_live(rdock: Rdock) -> None:
+    name = start_writer(rdock)
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        end(stopped_commit(rdock, name), number)
+        wait_for(lambda: status(rdock, name) == "running", "it goes on")
+    first, second = stopped_commit(rdock, name), stopped_commit(rdock, name)
+    rdock.ok("rmi", end(first, signal.SIGCONT))
+    assert status(rdock, name) == "paused"
+    rdock.ok("rmi", end(second, signal.SIGCONT))
+    assert status(rdock, name) == "running"
+    # What the user says counts for more.
+    third = stopped_commit(rdock, name)
+    rdock.ok("unpause", name)
+    rdock.ok("pause", name)
+    rdock.ok("rmi", end(third, signal.SIGCONT))
+    assert status(rdock, name) == "paused"
+    rdock.ok("unpause", name)
+    # And who dies with its container paused leaves it to the next monitor to let it go on.
+    fourth = stopped_commit(rdock, name)
+    kill_monitor(rdock, name)
+    wait_for(lambda: status(rdock, name) == "running", "it goes on")
+    end(fourth, signal.SIGKILL)
+    rdock.ok("rm", "-f", name)
 
 
 def test_what_a_layer_cannot_hold(rdock: Rdock) -> None:
@@ -274,8 +332,7 @@ def test_a_killed_commit_leaves_nothing(fresh_rdock: Rdock) -> None:
         time.sleep(chance.uniform(0.02, whole))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if rdock.ok("inspect", "-f", "{{.State.Status}}", name) == "paused":
-            rdock.ok("unpause", name)
+        wait_for(lambda: status(rdock, name) == "running", "it goes on")
         result = rdock("system", "check", "--repair")
         assert result.code == 0 and rdock("system", "check").out == "no problems found\n", str(result)
         if rdock.ok("images", "-q", "killed"):
