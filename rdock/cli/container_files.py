@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 
+from rdock.cli import output_file
 from rdock.cli.usage import Options
 from rdock.container import containers, roots
-from rdock.errors import InvalidParameter, SystemFailure, printable, reason
+from rdock.errors import InvalidParameter, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,18 +39,28 @@ def commit(options: Options) -> int:
 
     name, target = [*options.arguments, ""][:2]
     id_file = options.text("--iidfile")
-    image_id = committing.commit(
-        containers.lookup(name),
-        name=target,
-        author=options.text("--author") or "",
-        message=options.text("--message") or "",
-        changes=options.list("--change"),
-        pause=options.flag("--pause") if options.given("--pause") else True,
-        warn=_silent if options.flag("--quiet") else _warn,
-    )
-    if id_file is not None:
-        _write_text(id_file, f"sha256:{image_id}")
-    sys.stdout.write(f"sha256:{image_id}\n")
+    if id_file:
+        output_file.check(id_file, "failed to write the image ID")
+
+    def make() -> str:
+        image_id = committing.commit(
+            containers.lookup(name),
+            name=target,
+            author=options.text("--author") or "",
+            message=options.text("--message") or "",
+            changes=options.list("--change"),
+            pause=options.flag("--pause") if options.given("--pause") else True,
+            warn=_silent if options.flag("--quiet") else _warn,
+        )
+        return f"sha256:{image_id}"
+
+    if id_file:
+        with output_file.destination(id_file) as fd:
+            image_id = make()
+            output_file.write(fd, image_id.encode())
+    else:
+        image_id = make()
+    sys.stdout.write(f"{image_id}\n")
     return 0
 
 
@@ -122,74 +132,17 @@ def export(options: Options) -> int:
         raise InvalidParameter("cowardly refusing to save to a terminal. Use the -o flag or redirect")
     container = containers.lookup(options.arguments[0])
     if path:
-        _check_output(path)
+        output_file.check(path, "failed to export container")
     with roots.opened(container) as root:
 
         def archive() -> Iterator[bytes]:
             yield from pack(root.everything(), root.now, is_layer=False, note=_warn)
             root.check()
 
-        if path:
-            _write_file(path, archive())
-        else:
-            sys.stdout.flush()
+        with output_file.destination(path) as fd:
             for chunk in archive():
-                _write(1, chunk)
+                output_file.write(fd, chunk)
     return 0
-
-
-# -- files -----------------------------------------------------------------------------------------
-
-
-def _check_output(path: str) -> None:
-    """Docker's complaints about a place for a file, before any work is done."""
-    directory = os.path.dirname(path) or "."
-    if not os.path.isdir(directory):
-        raise InvalidParameter(
-            f'failed to export container: invalid output path: directory "{directory}" does not exist'
-        )
-    if os.path.isdir(path):
-        raise InvalidParameter(f'failed to export container: invalid output path: "{path}" is a directory')
-
-
-def _write_file(path: str, chunks: Iterator[bytes]) -> None:
-    """Write a file that appears when it is whole; what is there and is no file, such as /dev/null, is written to."""
-    is_file = not os.path.exists(path) or stat.S_ISREG(os.stat(path).st_mode)
-    path = os.path.realpath(path)
-    half = os.path.join(os.path.dirname(path), f".rdock-{os.urandom(6).hex()}") if is_file else path
-    flags = os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT | os.O_EXCL if is_file else 0)
-    try:
-        fd = os.open(half, flags, 0o600)
-        try:
-            for chunk in chunks:
-                _write(fd, chunk)
-        finally:
-            os.close(fd)
-        if is_file:
-            os.rename(half, path)
-            half = ""
-    except OSError as e:
-        raise SystemFailure(f"failed to export container: {path}: {reason(e)}") from e
-    finally:
-        if is_file and half:
-            try:
-                os.unlink(half)
-            except OSError:
-                pass
-
-
-def _write_text(path: str, text: str) -> None:
-    try:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as e:
-        raise SystemFailure(f"cannot write {path}: {reason(e)}") from e
-
-
-def _write(fd: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _warn(line: str) -> None:

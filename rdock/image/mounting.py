@@ -29,12 +29,14 @@ def mount(image: Image) -> str:
     target = os.path.join(paths.mounted_images(), image.id)
     try:
         _prepare()
-        os.mkdir(target, 0o700)
+        os.makedirs(target, 0o700, exist_ok=True)  # one that failed may have left it
         if len(directories) > 1:
             _overlay(directories, target)
         elif directories:
             m.bind(directories[0], target)
             m.remount_bind(target, m.MS_RDONLY)
+        else:
+            m.mount("tmpfs", target, "tmpfs", m.MS_RDONLY | m.MS_NOSUID | m.MS_NODEV, "mode=755,size=4k")
     except OSError as e:
         raise SystemFailure(f"cannot mount image {image.id[:12]}: {e.filename or target}: {reason(e)}") from e
     return target

@@ -311,6 +311,20 @@ def test_refusals(rdock: Rdock, tmp_path: Path, words: list[str], error: str) ->
     assert store(rdock) == before
 
 
+def test_the_id_file_comes_first(rdock: Rdock, tmp_path: Path) -> None:
+    """An image that nobody has the id of would be no use."""
+    rdock.ok("create", "--name", "box", STARTER)
+    before = store(rdock)
+    for path, named in ((tmp_path, tmp_path), (tmp_path / "no" / "id", tmp_path), (Path("/proc/nosuch"), "/proc")):
+        result = rdock("commit", "--iidfile", str(path), "box")
+        assert result.code == 1 and result.err.count("\n") == 1 and str(named) in result.err, str(result)
+    assert store(rdock) == before
+    identity = rdock.ok("commit", "--iidfile", str(tmp_path / "id"), "box")
+    assert (tmp_path / "id").read_text() == identity and os.listdir(tmp_path) == ["id"]
+    rdock.ok("rm", "box")
+    rdock.ok("rmi", identity)
+
+
 @pytest.mark.slow
 def test_a_killed_commit_leaves_nothing(fresh_rdock: Rdock) -> None:
     rdock = fresh_rdock

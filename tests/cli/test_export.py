@@ -10,6 +10,7 @@ import tarfile
 import time
 from pathlib import Path
 
+from tests.cli.conftest import wait_for
 from tests.cli.terminal import Terminal
 from tests.conftest import STARTER
 from tests.program import Rdock
@@ -114,6 +115,38 @@ def test_where_it_is_written(rdock: Rdock, tmp_path: Path) -> None:
     rdock.ok("export", "-o", str(link), name)
     assert link.is_symlink() and tarfile.is_tarfile(old) and old.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link.tar", "old.tar"]
+
+
+def test_nothing_is_left_of_one_that_is_killed(rdock: Rdock, tmp_path: Path) -> None:
+    work = "head -c 60000000 /dev/urandom >/big"
+    name = rdock.ok("create", "--network", "none", STARTER, "sh", "-c", work)
+    rdock.ok("start", "-a", name)
+    place = tmp_path / "out"
+    place.mkdir()
+    for _ in range(3):
+        process = subprocess.Popen(
+            rdock.argv("export", "-o", str(place / "x.tar"), name), env=rdock.environment(), stderr=subprocess.DEVNULL
+        )
+        wait_for(lambda pid=process.pid: _has_written(pid, place), "it has begun")
+        process.kill()
+        assert process.wait() == -signal.SIGKILL and not os.listdir(place)
+    rdock.ok("export", "-o", str(place / "x.tar"), name)
+    assert os.listdir(place) == ["x.tar"]
+
+
+def _has_written(pid: int, place: Path) -> bool:
+    """Whether it has a file in the directory that is not empty."""
+    found = [os.stat(path) for path in Path(f"/proc/{pid}/fd").iterdir() if os.readlink(path).startswith(str(place))]
+    return any(status.st_size > 0 for status in found)
+
+
+def test_a_full_disk_behind_the_standard_output(rdock: Rdock) -> None:
+    name = created(rdock)
+    with open("/dev/full", "wb") as full:
+        argv = rdock.argv("export", name)
+        result = subprocess.run(argv, env=rdock.environment(), stdout=full, stderr=subprocess.PIPE, check=False)
+    assert result.returncode == 1
+    assert result.stderr == b"rdock: cannot write to the standard output: no space left on device\n"
 
 
 def test_a_reader_that_has_had_enough(rdock: Rdock) -> None:

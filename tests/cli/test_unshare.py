@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
+import tarfile
+from pathlib import Path
 
 from tests.cli.conftest import store
 from tests.conftest import STARTER
@@ -66,3 +69,18 @@ def test_the_namespaces_last_as_long_as_the_session(own_rdock: Rdock) -> None:
         own_rdock.argv("unshare", "sh", "-c", script), env=own_rdock.environment(), stdout=subprocess.PIPE, text=True
     )
     assert process.communicate(timeout=60)[0] == "alive\n"
+
+
+def test_image_mount_without_layers(rdock: Rdock, tmp_path: Path) -> None:
+    config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}})
+    manifest = json.dumps([{"Config": "config.json", "RepoTags": ["empty:latest"], "Layers": []}])
+    with tarfile.open(tmp_path / "empty.tar", "w") as archive:
+        for name, text in (("config.json", config), ("manifest.json", manifest)):
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    rdock.ok("load", "-i", str(tmp_path / "empty.tar"))
+    script = "set -e; a=$($R image mount empty); test $($R image mount empty) = $a; ls -A $a; $R image unmount empty"
+    again = session(rdock, script + " >/dev/null; $R image mount empty >/dev/null; ! touch $a/x 2>/dev/null")
+    assert (again.code, again.out, again.err) == (0, "", ""), str(again)
+    rdock.ok("rmi", "empty")
