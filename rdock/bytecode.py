@@ -91,6 +91,7 @@ class Importer:
         try:
             code = marshal.loads(content)
         except (ValueError, EOFError, TypeError):
+            del self.index[name]  # damaged: `update` is to write it anew
             return None
         spec = ModuleSpec(name, self, origin=source, loader_state=code, is_package=entry[0])  # type: ignore[arg-type]
         spec.has_location = True  # the module is to have __file__

@@ -139,16 +139,18 @@ class _Names:
         self._ids: dict[str, str] = {}
 
     def shown(self, container: Container, *, whole: bool) -> str:
-        """The name that a container's image was given by, or its id when that leads to another by now."""
+        """The name that a container's image was given by, or its id when that leads elsewhere by now, or nowhere."""
         name = container.image_name
+        if not container.image or container.image.startswith(name.removeprefix("sha256:")):
+            return name
         if name not in self._ids:
             self._ids[name] = self._find(name)
-        if self._ids[name] in ("", container.image):
+        if self._ids[name] == container.image:
             return name
         return f"sha256:{container.image}" if whole else container.image[:12]
 
     def _find(self, name: str) -> str:
-        """The id that a name leads to; empty for what is no name of the store."""
+        """The id that a name leads to, empty for what is no name of the store."""
         from rdock.image import catalog, reference
 
         if self._references is None:

@@ -7,6 +7,7 @@ import sys
 
 from rdock.cli import container_create, container_options
 from rdock.cli.attachment import stay
+from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import starting, streams
 from rdock.container.relay import Attached
@@ -37,7 +38,7 @@ def run(options: Options) -> int:
     keys = streams.parse_detach_keys(options.text("--detach-keys") or "")
     proxy = not options.given("--sig-proxy") or options.flag("--sig-proxy")
     if terminal and options.flag("--interactive") and not detach and not os.isatty(0):
-        raise InvalidParameter("the input device is not a TTY")
+        return complain(InvalidParameter("the input device is not a TTY"), 1)  # not 125, as with Docker
     made = container_create.make(options, detach=detach, starts=True)
     config = made.container.config
     is_shown = config.attach_stdout or config.attach_stderr

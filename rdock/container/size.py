@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rdock.container.containers import Container
-from rdock.errors import NoSuchImage
+from rdock.errors import DataLoss, NotFound
 from rdock.image import images
 from rdock.values import Value
 
@@ -31,7 +31,7 @@ class Sizes:
         self._images: dict[str, int] = {}
 
     def of(self, container: Container) -> Size:
-        """What cannot be read, since it is being removed, counts for nothing."""
+        """What cannot be read, since it is damaged or being removed, counts for nothing."""
         own = held(os.path.join(container.directory, "root"))
         if own:  # the copy driver: everything is its own
             return Size(own, own)
@@ -42,7 +42,7 @@ class Sizes:
         if image_id not in self._images:
             try:
                 self._images[image_id] = images.lookup(image_id).size
-            except NoSuchImage:
+            except (NotFound, DataLoss):
                 self._images[image_id] = 0
         return self._images[image_id]
 

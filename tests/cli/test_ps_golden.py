@@ -21,6 +21,11 @@ from tests.program import Home, Rdock
 GOLDEN = Path(__file__).parent / "golden"
 DAY = 86400
 IMAGE = "fe" * 32
+NAMES = [
+    ("docker.io/rdock/starter", "latest"),
+    ("docker.io/team/app", "1.0"),
+    ("registry.example.org:5000/team/app", "1.0"),
+]
 
 
 def record(name: str, age: float, *, image: str, command: list[str], host: dict[str, Any], **config: Any) -> Any:
@@ -60,6 +65,15 @@ def shelf() -> Iterator[Rdock]:
             ended(137, 21 * DAY + 5),
         ),
     }  # fmt: skip
+    names = {f"{registry}:{tag}": IMAGE for registry, tag in NAMES}
+    entry = {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": f"sha256:{IMAGE}", "size": 1,
+        "annotations": {"rdock.image.id": f"sha256:{IMAGE}", "rdock.image.added": timestamp.now()},
+    }  # fmt: skip
+    images = program.home.data / "images"
+    images.mkdir(mode=0o700, parents=True)
+    (images / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    (images / "repositories.json").write_text(json.dumps({"format": 1, "references": names}))
     for start, (found, state) in containers.items():
         directory = program.home.data / "containers" / (start * 32)
         directory.mkdir(mode=0o700, parents=True)

@@ -45,6 +45,22 @@ def test_ps(rdock: Rdock) -> None:
     assert rdock("ps", "--format", "{{.NoSuchField}}").code != 0
 
 
+def test_ps_shows_the_id_of_an_image_that_has_lost_its_name(rdock: Rdock) -> None:
+    """Docker's rule (moby daemon/list.go): the name only as long as it leads to the container's image."""
+    rdock.ok("create", "--name", "base", STARTER)
+    image = rdock.ok("commit", "base", "named")[7:]
+    rdock.ok("create", "--name", "by-name", "named")
+    rdock.ok("create", "--name", "by-id", image[:7])
+    shown = ["ps", "-a", "--filter", "name=by-", "--format", "{{.Names}} {{.Image}}"]
+    assert sorted(rdock.ok(*shown).splitlines()) == [f"by-id {image[:7]}", "by-name named"]
+    rdock.ok("tag", STARTER, "named")
+    assert sorted(rdock.ok(*shown).splitlines()) == [f"by-id {image[:7]}", f"by-name {image[:12]}"]
+    rdock.ok("untag", STARTER, "named")
+    assert sorted(rdock.ok(*shown).splitlines()) == [f"by-id {image[:7]}", f"by-name {image[:12]}"]
+    rdock.ok("rm", "base", "by-name", "by-id")
+    rdock.ok("rmi", image)
+
+
 def test_ps_of_nothing(own_rdock: Rdock) -> None:
     assert own_rdock.ok("ps").startswith("CONTAINER ID")
     assert own_rdock.ok("ps", "-aq") == ""

@@ -59,7 +59,7 @@ def test_descriptors_closed_meanwhile_are_not_read(root: Path) -> None:
 
 @pytest.mark.parametrize("place", [30, -40])
 def test_damaged_inside(root: Path, place: int) -> None:
-    """The index or a module's code: Python finds the modules itself then."""
+    """The index or a module's code: Python finds the modules itself then, and the file is made anew."""
     run(root)
     content = bytearray(table(root).read_bytes())
     content[place : place + 30 if place > 0 else None] = b"\xff" * len(
@@ -67,6 +67,7 @@ def test_damaged_inside(root: Path, place: int) -> None:
     )
     table(root).write_bytes(content)
     assert run(root)[:2] == ["1", "SourceFileLoader"]
+    assert run(root)[:2] == ["1", "Importer"]
 
 
 def test_file_replaced_meanwhile(root: Path) -> None:
