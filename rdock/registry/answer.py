@@ -24,8 +24,8 @@ TIME = 60.0
 MAX_HEAD = 256 << 10
 
 
-class Oversized(http.client.HTTPException):
-    """There is more before the body than is read."""
+class Malformed(http.client.HTTPException):
+    """The head is none, or has no end."""
 
 
 class Late(TimeoutError):
@@ -33,7 +33,7 @@ class Late(TimeoutError):
 
 
 class Answer(http.client.HTTPResponse):
-    """An HTTPResponse that raises Late and Oversized rather than read on."""
+    """An HTTPResponse that raises Late and Malformed rather than read on."""
 
     def __init__(
         self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
@@ -45,6 +45,10 @@ class Answer(http.client.HTTPResponse):
     def begin(self) -> None:
         super().begin()
         self._incoming.limit = None
+        # Otherwise it would be read until the server closes the connection (RFC 9112, 6.3: an error for good).
+        length = self.headers.get("Content-Length", "0").strip()
+        if not all(part.strip().isascii() and part.strip().isdecimal() for part in length.split(",")):
+            raise Malformed(f"Content-Length: {length[:40]!r}")
 
     def read1(self, n: int = -1) -> bytes:
         self._incoming.end = time.monotonic() + TIME
@@ -70,7 +74,7 @@ class _Incoming(io.RawIOBase):
         if self.limit is not None:
             self.limit -= count or 0
             if self.limit < 0:
-                raise Oversized(f"more than {MAX_HEAD} bytes before the content")
+                raise Malformed(f"more than {MAX_HEAD} bytes before the content")
         return int(count or 0)
 
     def close(self) -> None:

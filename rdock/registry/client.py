@@ -91,8 +91,8 @@ class Client:
             try:
                 content = response.content(MAX_MANIFEST)
                 break
-            except Unreachable:
-                if attempt + 1 == session.attempts:
+            except Unreachable as e:
+                if attempt + 1 == session.attempts or not e.transient:
                     raise
                 time.sleep(pause(attempt))
         digest = digest_of(content)
@@ -188,7 +188,7 @@ class Client:
         def open_at(session: Session) -> tuple[Response, int]:
             response = self._ask(session, "GET", f"blobs/{digest}", headers)
             if response.status not in (200, 206, 416) or (response.status == 416 and not headers):
-                raise self._failure(response, digest)
+                raise self._failure(response, digest, "blob")
             number = self._sessions.index(session)
             with self._lock:
                 if not headers:
@@ -207,7 +207,7 @@ class Client:
             response.close()
             return -1
         if response.status != 200:
-            raise self._failure(response, digest)
+            raise self._failure(response, digest, "blob")
         size = response.length()
         response.close()
         return size
@@ -247,7 +247,7 @@ class Client:
         try:
             job.run()
         except upload.Refused as e:
-            raise self._failure(e.response, digest) from None
+            raise self._failure(e.response, digest, "blob") from None
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -302,18 +302,18 @@ class Client:
     def _familiar(self) -> str:
         return names.Reference(self.domain, self.repository).familiar_name
 
-    def _failure(self, response: Response, reference: str) -> RdockError:
+    def _failure(self, response: Response, reference: str, asked: str = "manifest") -> RdockError:
         code, text = first_error(response)
         error = failure(response, "Get", code, text)
         if isinstance(error, NotFound):
-            return self._not_found(reference, code, text)
+            return self._not_found(reference, code, text, asked)
         return self._explained(error)
 
-    def _not_found(self, reference: str, code: str, text: str) -> NotFound:
+    def _not_found(self, reference: str, code: str, text: str, asked: str) -> NotFound:
         if code == "NAME_UNKNOWN":
             return NotFound(f"repository {self._familiar()} not found: {text}")
         separator = "@" if ":" in reference else ":"
-        kind = "blob" if code == "BLOB_UNKNOWN" else "manifest"
+        kind = "blob" if code == "BLOB_UNKNOWN" else asked
         unknown = text or f"{kind} unknown: {kind} unknown"
         return NotFound(f"{kind} for {self._familiar()}{separator}{reference} not found: {unknown}")
 

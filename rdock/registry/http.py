@@ -91,7 +91,7 @@ class Response:
                 count, spent = count + len(piece), spent + time.monotonic() - before
                 if spent > WINDOW:
                     if count < WINDOW * SLOWEST:
-                        raise Unreachable(f'Get "{shown(self.url)}": too slow', transient=True)
+                        raise Unreachable(f'Get "{shown(self.url)}": too slow')
                     count, spent = 0, 0.0
                 yield piece
                 before = time.monotonic()

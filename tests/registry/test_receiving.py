@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from rdock.errors import DataLoss, RegistryUnavailable
-from rdock.image.manifest import Descriptor
+from rdock.errors import DataLoss, NotFound, RegistryUnavailable
+from rdock.image import reference
+from rdock.image.manifest import OCI_MANIFEST, Descriptor, Manifest, encode
 from rdock.registry import answer as answers
-from rdock.registry import receiving
+from rdock.registry import lists, receiving
 from rdock.registry.client import Client, Cut
 from tests.registry.servers import MANIFEST, Authority, Content, Fake, Reply, Request, digest_of
 from tests.registry.test_evil_registry import BLOB, BODY, GOOD
@@ -194,6 +195,42 @@ def test_heads_without_end_are_not_read(fake: Make, start: bytes) -> None:
     server = fake(beyond(lambda: iter([start, head, BODY])))
     with pytest.raises(RegistryUnavailable, match=r'^Get "http://.*/v2/app/manifests/v1": malformed HTTP response$'):
         Client(server.host, "app").manifest("v1")
+
+
+@pytest.mark.parametrize("length", ["-5", "x", "5, -5", "1e3", "\u0665"])
+def test_a_length_that_is_none(fake: Make, length: str) -> None:
+    """The connection stays open, so who would read to its end waits."""
+    headers = {"Content-Type": MANIFEST, "Content-Length": length.encode().decode("latin-1")}
+    server = fake(lambda request: BOTH(request) if request.path == "/v2/" else Reply(200, BODY, headers))
+    begin = time.monotonic()
+    with pytest.raises(RegistryUnavailable, match=r"malformed HTTP response$"):
+        Client(server.host, "app").manifest("v1")
+    assert time.monotonic() - begin < 5
+
+
+def test_a_blob_that_is_not_there_is_told_as_one(fake: Make) -> None:
+    """Though the server says no more than 404."""
+    server = fake(lambda request: BOTH(request) if request.path == "/v2/" else Reply(404, b"<html>"))
+    with pytest.raises(NotFound, match=f"^blob for {server.host}/app@{BIG.digest} not found"):
+        next(Client(server.host, "app").blob(BIG.digest))
+
+
+def test_a_list_takes_a_manifest_along_as_what_it_is(fake: Make) -> None:
+    """Not as what the server calls it, under which the other repository would refuse it."""
+    content = encode(Manifest(OCI_MANIFEST, CONFIG, ()).to_json() | {"mediaType": None})
+    digest = digest_of(content)
+
+    def answer(request: Request) -> Reply:
+        if request.method == "PUT":
+            return Reply(201, headers={"Docker-Content-Digest": digest})
+        if "/from/manifests/" in request.path:
+            return Reply(200, content, {"Content-Type": "application/json"})
+        return BOTH(request) if "/manifests/" not in request.path else Reply(404)
+
+    server = fake(answer)
+    entry = {"Ref": f"{server.host}/from:1", "Descriptor": {"digest": digest}}
+    lists._send(entry, reference.parse(f"{server.host}/to:1"), Client(server.host, "to", push=True))
+    assert [r.headers["content-type"] for r in server.requests if r.method == "PUT"] == [OCI_MANIFEST]
 
 
 def test_trailers_without_end_are_given_up(fake: Make, monkeypatch: pytest.MonkeyPatch) -> None:
