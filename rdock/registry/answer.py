@@ -12,10 +12,7 @@ import http.client
 import io
 import socket
 import time
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
+from typing import Any
 
 # Seconds for the status line and the headers, from the request's end on, and for what one read of the body needs.
 # The socket's own timeout comes on top, for who falls silent just before.
@@ -67,7 +64,7 @@ class _Incoming(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
+    def readinto(self, buffer: Any) -> int | None:
         count = self._raw.readinto(buffer)
         if count and time.monotonic() > self.end:
             raise Late("timed out")
