@@ -29,6 +29,8 @@ class Command(Value):
     summary: str
     needs_root: bool = True
     reads_store: bool = True
+    sweeps: bool = True
+    """Whether what killed processes left is cleared away before it; else it does that itself."""
     failure: int = 1
     """Exit code of rdock's own failure; 125 where others are the program's."""
 
@@ -66,7 +68,7 @@ COMMANDS: dict[str, Command] = {
     "container exists": Command("container_clone:exists", "Check if a container exists", needs_root=False, failure=125),
     "container clone": Command("container_clone:clone", "Create a container like another one", failure=125),
     "container prune": Command("container_change:prune", "Remove all stopped containers"),
-    "pull": Command("transfer:pull", "Download an image from a registry"),
+    "pull": Command("transfer:pull", "Download an image from a registry", sweeps=False),
     "push": Command("transfer:push", "Upload an image to a registry"),
     "manifest inspect": Command(
         "manifest:inspect", "Display an image manifest, or manifest list", needs_root=False, reads_store=False
@@ -288,7 +290,7 @@ def _run(words: list[str]) -> int:
         config.override(**{key.replace("-", "_"): value for key, value in chosen.items() if value is not None})
         paths.settle()
         if command.needs_root or (command.reads_store and _is_anything_left()):
-            enter()
+            enter(sweep=command.sweeps)
         if _when_imported is not None:
             _when_imported()
         code: int = getattr(module, function)(parsed)

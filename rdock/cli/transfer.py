@@ -7,7 +7,7 @@ import sys
 from rdock.cli.progress import report_on
 from rdock.cli.usage import Options
 from rdock.errors import InvalidParameter, NotFound
-from rdock.image import images, platforms, reference, starter
+from rdock.image import images, journal, platforms, reference, starter
 from rdock.registry import pulling, pushing
 from rdock.registry.client import Client
 
@@ -65,10 +65,18 @@ def fetch(name: str, platform: Platform | None, *, quiet: bool) -> None:
 
 
 def _pull(wanted: Reference, report: Report, platform: Platform | None) -> None:
-    done = pulling.pull(wanted, report, platform=platform)
+    done = pulling.pull(wanted, report, platform=platform, sweep=_sweep)
     report.line(f"Digest: {done.digest}")
     what = "Downloaded newer image for" if done.is_new else "Image is up to date for"
     report.line(f"Status: {what} {wanted.familiar}")
+
+
+def _sweep() -> None:
+    """What `main.enter` does for other commands; of images it would take what a pull can go on with."""
+    from rdock.container import removal
+
+    removal.sweep()
+    journal.sweep()
 
 
 PUSH_TEXT = """\

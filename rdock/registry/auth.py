@@ -111,7 +111,9 @@ class Authority:
         if who.username:
             more.append(("account", who.username))
         url = f"{realm}{'&' if '?' in realm else '?'}{urlencode([*fields, *more])}"
-        return self._transport.send_patiently("GET", url, {}, authorization=basic(who) if who.username else "")
+        # What `check_realm` allows is that server, and none that it sends on to.
+        authorization = basic(who) if who.username else ""
+        return self._transport.send_patiently("GET", url, {}, authorization=authorization, stays=True)
 
     def _exchange(self, realm: str, fields: list[tuple[str, str]]) -> Response:
         """The way of OAuth 2 (RFC 6749, 6): scopes go into one field."""

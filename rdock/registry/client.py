@@ -19,7 +19,7 @@ from rdock import jsontext, launch
 from rdock.errors import DataLoss, Forbidden, InvalidParameter, NotFound, RdockError, RegistryUnavailable, Unauthorized
 from rdock.image import reference as names
 from rdock.registry import endpoints, upload
-from rdock.registry.http import Response, Transport, Unreachable, joined, origin
+from rdock.registry.http import Response, Transport, Unreachable, joined, origin, pause
 from rdock.registry.session import Session, failure, first_error
 from rdock.values import Value
 
@@ -44,8 +44,11 @@ class Fetched(Value):
     content: bytes
 
 
-class Cut(OSError):
+class Cut(Unreachable):
     """The connection ended before the blob did: to be resumed at where it was."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True)
 
 
 class Client:
@@ -64,7 +67,9 @@ class Client:
         self._lock = threading.Lock()
         # How often each server failed with a blob, so that it is asked last for the same one.
         self._failed: dict[tuple[str, int], int] = {}
-        self._last: dict[str, int] = {}
+        # Which servers a blob has come from since it was begun, and which are not asked for it any more.
+        self._sources: dict[str, set[int]] = {}
+        self._distrusted: dict[str, set[int]] = {}
         # Until when (monotonic) a server that did not do its work is asked only if the others fail.
         self._rests: dict[int, float] = {}
 
@@ -79,10 +84,17 @@ class Client:
         return self._first(lambda session: self._manifest(session, reference), reference)
 
     def _manifest(self, session: Session, reference: str) -> Fetched:
-        response = self._ask(session, "GET", f"manifests/{reference}", {"Accept": ACCEPT})
-        if response.status != 200:
-            raise self._failure(response, reference)
-        content = response.content(MAX_MANIFEST)
+        for attempt in range(session.attempts):
+            response = self._ask(session, "GET", f"manifests/{reference}", {"Accept": ACCEPT})
+            if response.status != 200:
+                raise self._failure(response, reference)
+            try:
+                content = response.content(MAX_MANIFEST)
+                break
+            except Unreachable as e:
+                if attempt + 1 == session.attempts or not e.transient:
+                    raise
+                time.sleep(pause(attempt))
         digest = digest_of(content)
         claimed = reference if names.is_digest(reference) else response.header("Docker-Content-Digest")
         if claimed.startswith("sha256:") and claimed != digest:
@@ -158,21 +170,30 @@ class Client:
             self._count_failure(digest, number)
             raise Cut(e.message) from e
 
-    def distrust(self, digest: str) -> None:
-        """The blob that came last under this digest was not what it should be: ask another server first."""
+    def distrust(self, digest: str) -> bool:
+        """The blob that came under this digest was not what it should be: whether there is another server to ask.
+
+        The mirrors that it came from are not asked for it again.
+        """
+        itself = len(self._sessions) - 1
         with self._lock:
-            number = self._last.get(digest)
-        if number is not None:
-            self._count_failure(digest, number)
+            sources = self._sources.pop(digest, set())
+            mirrors = sources - {itself}
+            self._distrusted.setdefault(digest, set()).update(mirrors)
+        for number in sources:
+            launch.debug(f"not what {digest} should be, from {self._sessions[number].endpoint.host}")
+        return bool(mirrors)
 
     def _open_blob(self, digest: str, headers: dict[str, str]) -> tuple[Response, int]:
         def open_at(session: Session) -> tuple[Response, int]:
             response = self._ask(session, "GET", f"blobs/{digest}", headers)
             if response.status not in (200, 206, 416) or (response.status == 416 and not headers):
-                raise self._failure(response, digest)
+                raise self._failure(response, digest, "blob")
             number = self._sessions.index(session)
             with self._lock:
-                self._last[digest] = number
+                if not headers:
+                    self._sources[digest] = set()
+                self._sources.setdefault(digest, set()).add(number)
             return response, number
 
         return self._first(open_at, digest)
@@ -186,7 +207,7 @@ class Client:
             response.close()
             return -1
         if response.status != 200:
-            raise self._failure(response, digest)
+            raise self._failure(response, digest, "blob")
         size = response.length()
         response.close()
         return size
@@ -226,7 +247,7 @@ class Client:
         try:
             job.run()
         except upload.Refused as e:
-            raise self._failure(e.response, digest) from None
+            raise self._failure(e.response, digest, "blob") from None
 
     # -- asking ----------------------------------------------------------------------------------
 
@@ -258,7 +279,8 @@ class Client:
             now = time.monotonic()
             resting = [now < self._rests.get(i, 0) for i in range(len(self._sessions))]
             order = sorted(range(len(resting)), key=lambda i: (self._failed.get((what, i), 0), resting[i], i))
-            order = [i for i in order if self._sessions[i].endpoint.only != unwanted]
+            distrusted = self._distrusted.get(what, set())
+            order = [i for i in order if self._sessions[i].endpoint.only != unwanted and i not in distrusted]
         errors: dict[int, RdockError] = {}
         for i in order:
             try:
@@ -280,18 +302,18 @@ class Client:
     def _familiar(self) -> str:
         return names.Reference(self.domain, self.repository).familiar_name
 
-    def _failure(self, response: Response, reference: str) -> RdockError:
+    def _failure(self, response: Response, reference: str, asked: str = "manifest") -> RdockError:
         code, text = first_error(response)
         error = failure(response, "Get", code, text)
         if isinstance(error, NotFound):
-            return self._not_found(reference, code, text)
+            return self._not_found(reference, code, text, asked)
         return self._explained(error)
 
-    def _not_found(self, reference: str, code: str, text: str) -> NotFound:
+    def _not_found(self, reference: str, code: str, text: str, asked: str) -> NotFound:
         if code == "NAME_UNKNOWN":
             return NotFound(f"repository {self._familiar()} not found: {text}")
         separator = "@" if ":" in reference else ":"
-        kind = "blob" if code == "BLOB_UNKNOWN" else "manifest"
+        kind = "blob" if code == "BLOB_UNKNOWN" else asked
         unknown = text or f"{kind} unknown: {kind} unknown"
         return NotFound(f"{kind} for {self._familiar()}{separator}{reference} not found: {unknown}")
 

@@ -27,6 +27,7 @@ from urllib3 import exceptions
 from rdock import __version__, launch
 from rdock.errors import DataLoss, RegistryUnavailable, SystemFailure, reason
 from rdock.registry import endpoints
+from rdock.registry.answer import Answer, Late
 from rdock.registry.endpoints import Tls
 
 CHUNK = 1 << 20
@@ -90,7 +91,7 @@ class Response:
                 count, spent = count + len(piece), spent + time.monotonic() - before
                 if spent > WINDOW:
                     if count < WINDOW * SLOWEST:
-                        raise Unreachable(f'Get "{shown(self.url)}": too slow', transient=True)
+                        raise Unreachable(f'Get "{shown(self.url)}": too slow')
                     count, spent = 0, 0.0
                 yield piece
                 before = time.monotonic()
@@ -156,14 +157,18 @@ class Transport:
         body: Body = None,
         *,
         authorization: str = "",
-        authorized: str = "",
+        stays: bool = False,
     ) -> Response:
         """Make a request and, if it only reads, follow where it is sent on to.
 
-        `authorization` is given to the server of the URL `authorized` (by default to that of `url`) and to no
-        other. Raises Unreachable.
+        `authorization` is given to the server of `url` and to no other; with `stays` no other is asked at all.
+        Raises Unreachable.
+
+        Registries give out blobs from other servers (CDNs, S3), also a public one from a network inside, and Docker
+        and containerd follow them anywhere. So does this: it only reads, nothing of the user's goes along, and what
+        comes back goes to nobody else.
         """
-        at = origin(authorized or url)
+        at = origin(url)
         for _ in range(_REDIRECTS + 1):
             allowed = {"Authorization": authorization} if authorization and origin(url) == at else {}
             response = self._send(method, url, {**headers, **allowed}, body)
@@ -173,6 +178,8 @@ class Transport:
             response.close()
             before, url = url, joined(url, location)
             check_step(before, url)
+            if stays and origin(url) != at:
+                raise Unreachable(f"{shown(before)}: redirects to {shown(url)[:200]}, which is refused")
         raise Unreachable(f'{method.title()} "{shown(url)}": stopped after {_REDIRECTS} redirects')
 
     def send_patiently(
@@ -184,13 +191,14 @@ class Transport:
         *,
         authorization: str = "",
         attempts: int = ATTEMPTS,
+        stays: bool = False,
     ) -> Response:
         """As `send`, again and again while the server is busy or connections break, ever more slowly."""
         for attempt in range(attempts):
             is_last = attempt + 1 == attempts
             wait = pause(attempt)
             try:
-                response = self.send(method, url, headers, body, authorization=authorization)
+                response = self.send(method, url, headers, body, authorization=authorization, stays=stays)
                 if is_last or not is_busy(response):
                     return response
                 asked = response.retry_after()
@@ -234,12 +242,32 @@ class Transport:
             return found
 
 
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = Answer
+
+
+class _SecureConnection(urllib3.connection.HTTPSConnection):
+    response_class = Answer
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
 def _make_manager(scheme: str, tls: Tls, proxy: str) -> urllib3.PoolManager:
     context = _context(tls) if scheme == "https" else None
     settings: dict[str, Any] = {"num_pools": 32, "maxsize": 8, "timeout": TIMEOUT}
-    if proxy:
-        return _through_proxy(proxy if "://" in proxy else f"http://{proxy}", context, settings)
-    return urllib3.PoolManager(ssl_context=context, **settings)
+    manager = (
+        _through_proxy(proxy if "://" in proxy else f"http://{proxy}", context, settings)
+        if proxy
+        else urllib3.PoolManager(ssl_context=context, **settings)
+    )
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    return manager
 
 
 def _through_proxy(proxy: str, context: ssl.SSLContext | None, settings: dict[str, Any]) -> urllib3.ProxyManager:
@@ -349,10 +377,14 @@ def _failure(method: str, url: str, error: Exception) -> Unreachable:
         why = f"dial tcp: lookup {host}: no such host"
     elif isinstance(cause, ConnectionRefusedError):
         why = f"dial tcp {host}:{port}: connect: connection refused"
+    elif isinstance(cause, Late):
+        why = "too slow"
     elif isinstance(cause, TimeoutError | exceptions.TimeoutError):
         why, transient = "i/o timeout", True
     elif isinstance(cause, OSError) and cause.errno:
         why, transient = reason(cause), True
+    elif isinstance(cause, http.client.HTTPException) and not isinstance(cause, OSError):
+        why, transient = "malformed HTTP response", True
     elif isinstance(error, exceptions.LocationValueError | ValueError):
         why = "invalid URL"
     else:
@@ -367,7 +399,7 @@ def _root(error: BaseException) -> BaseException:
         seen.add(id(error))
         inner = [a for a in error.args if isinstance(a, BaseException)]
         inner += [e for e in (error.__cause__, error.__context__) if e is not None]
-        known = [e for e in inner if isinstance(e, OSError | exceptions.HTTPError)]
+        known = [e for e in inner if isinstance(e, OSError | exceptions.HTTPError | http.client.HTTPException)]
         if isinstance(error, OSError) and not isinstance(error, exceptions.HTTPError):
             return error
         if not known:

@@ -12,7 +12,6 @@ import os
 
 from rdock import paths
 from rdock.errors import Conflict, InvalidParameter, NotFound, Unsupported, system_failure
-from rdock.image import storing
 from rdock.image.manifest import (
     DOCKER_INDEX,
     DOCKER_MANIFEST,
@@ -24,6 +23,7 @@ from rdock.image.manifest import (
     Manifest,
     encode,
 )
+from rdock.registry import receiving
 from rdock.registry.client import Client, Fetched
 from rdock.state import record
 from rdock.storage import staging
@@ -42,7 +42,7 @@ def described(wanted: Reference, found: Fetched) -> Json:
     """A manifest as `manifest inspect --verbose` shows it: with its platform, which its config tells."""
     manifest = Manifest.from_json(found.content)
     client = Client(wanted.domain, wanted.path)
-    config = ImageConfig.from_json(storing.small_blob(manifest.config, client.blob(manifest.config.digest)))
+    config = ImageConfig.from_json(receiving.document(client, manifest.config))
     platform = {"architecture": config.architecture, "os": config.os}
     if config.variant:
         platform["variant"] = config.variant
@@ -142,7 +142,7 @@ def _send(entry: Json, name: Reference, target: Client) -> None:
     for blob in (*manifest.layers, manifest.config):
         if target.has_blob(blob.digest) < 0 and not target.mount_blob(blob.digest, source.path):
             target.upload_blob(blob.digest, blob.size, functools.partial(origin.blob, blob.digest))
-    target.put_manifest(digest, found.media_type, found.content)
+    target.put_manifest(digest, manifest.media_type, found.content)
 
 
 def _place(name: Reference) -> str:

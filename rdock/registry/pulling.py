@@ -2,7 +2,8 @@
 
 The layers are fetched a few at a time; each is written to the store, decompressed and unpacked in one pass
 over its bytes, so that when the last byte is there the image is. An image is recorded once all of it is
-verified: of a pull that fails, or is killed, nothing stays (`image.journal`).
+verified: of a pull that fails nothing stays (`image.journal`). What a killed one has brought stays until the next
+command that changes images, and is taken over if that is a pull which needs it.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import threading
 import time
 
-from rdock.errors import DataLoss, RdockError, SystemFailure, Unsupported
+from rdock.errors import DataLoss, RdockError, Unsupported
 from rdock.image import blobs, catalog, images, journal, storing
 from rdock.image.manifest import (
     CONFIG_TYPES,
@@ -25,7 +26,8 @@ from rdock.image.manifest import (
     host_platform,
 )
 from rdock.image.reference import digest_hex
-from rdock.registry.client import Client, Cut, Fetched
+from rdock.registry import receiving
+from rdock.registry.client import Client, Fetched
 from rdock.registry.progress import Report
 from rdock.storage import layers
 from rdock.values import Value
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 # As Docker's `max-concurrent-downloads`.
 AT_ONCE = 3
 _MAX_NESTING = 3
-# How often a layer is resumed without a single byte more.
-_FRUITLESS = 4
-_PAUSE = 0.5
 
 
 class Pulled(Value):
@@ -58,28 +57,41 @@ class Pulled(Value):
     """Whether the name led elsewhere before, or nowhere."""
 
 
-def pull(wanted: Reference, report: Report, *, platform: Platform | None = None) -> Pulled:
+def pull(
+    wanted: Reference,
+    report: Report,
+    *,
+    platform: Platform | None = None,
+    sweep: Callable[[], None] = journal.sweep,
+) -> Pulled:
     """Fetch the image that a reference with tag or digest names, for this machine or for `platform`, and name it.
 
+    `sweep` clears away what killed processes left, before all else unless it is of use here: then at the end.
     Raises NotFound, Unauthorized and their like from the registry; DataLoss for what is not what it claims to
     be; Unsupported for what is no image.
     """
     client = Client(wanted.domain, wanted.path)
     top = client.manifest(wanted.digest or wanted.tag)
     names = [str(wanted._replace(tag="", digest=top.digest))] + ([] if wanted.digest else [str(wanted)])
-    journal.sweep()
-    with journal.adding() as making:
-        found = _choose(client, top, platform)
-        report.line(f"{wanted.digest or wanted.tag}: Pulling from {wanted.path}")
-        manifest = Manifest.from_json(found.content)
-        there = _name(digest_hex(manifest.config.digest), names)
-        if there is not None:
-            images.note("pull", there.image_id, wanted.familiar)
-            return there._replace(digest=top.digest)
-        config = _config(client, manifest)
-        _fetch_layers(client, manifest, config, making, report)
-        image = storing.store_documents(config, found.content, list(manifest.layers), making)
-        storing.record_images([(image, names)])
+    found = _choose(client, top, platform)
+    manifest = Manifest.from_json(found.content)
+    is_begun = receiving.is_begun(layer.digest for layer in manifest.layers)
+    if not is_begun:
+        sweep()
+    try:
+        with journal.adding() as making:
+            report.line(f"{wanted.digest or wanted.tag}: Pulling from {wanted.path}")
+            there = _name(digest_hex(manifest.config.digest), names)
+            if there is not None:
+                images.note("pull", there.image_id, wanted.familiar)
+                return there._replace(digest=top.digest)
+            config = _config(client, manifest)
+            _fetch_layers(client, manifest, config, making, report)
+            image = storing.store_documents(config, found.content, list(manifest.layers), making)
+            storing.record_images([(image, names)])
+    finally:
+        if is_begun:
+            sweep()
     images.note("pull", config.id, wanted.familiar)
     for chain in chain_ids(config.diff_ids):
         storing.warn_of_notes(chain, report.warn)
@@ -113,7 +125,7 @@ def _config(client: Client, manifest: Manifest) -> ImageConfig:
     kind = manifest.config.media_type
     if kind not in CONFIG_TYPES:
         raise Unsupported(f"unsupported media type {kind[:100]}: this is an artifact, not a container image")
-    raw = storing.small_blob(manifest.config, client.blob(manifest.config.digest))
+    raw = receiving.document(client, manifest.config)
     config = ImageConfig.from_json(raw)
     if config.os and config.os != "linux":
         raise Unsupported(f"image operating system {config.os[:40]!r} cannot be used on this platform")
@@ -158,57 +170,81 @@ class _Fetch:
             turn = self._turns.setdefault(digest, threading.Lock())
         with turn:
             there = blobs.size(digest) == descriptor.size and blobs.exists(digest)
-            if there and layers.find(chain) is not None and (digest, diff_id) in self.known:
+            is_unpacked = layers.find(chain) is not None
+            if there and is_unpacked and (digest, diff_id) in self.known:
                 self.report.layer(digest, "Already exists")
                 return
-            if layers.find(chain) is None:
+            if not is_unpacked:
                 self.making.note_layer(chain)
             if there:
+                # Of a pull that was killed, or of another layer; that the two belong together is to be seen.
                 storing.unpack(blobs.chunks(digest), diff_id, chain, parent)
             else:
                 self._download(descriptor, diff_id, chain, parent)
-            self.report.layer(digest, "Pull complete")
+            self.report.layer(digest, "Already exists" if there and is_unpacked else "Pull complete")
 
     def _download(self, descriptor: Descriptor, diff_id: str, chain: str, parent: str) -> None:
         self.making.note_blob(descriptor.digest)
-        with blobs.Writer(descriptor.digest, descriptor.size) as writer:
-            # The bytes are produced by a thread that may outlive a failure, asleep in a read.
-            guard, ended = threading.Lock(), threading.Event()
-
-            def write(chunk: bytes) -> None:
-                with guard:
-                    if ended.is_set() or self.stopped.is_set():
-                        raise Stopped
-                    writer.write(chunk)
-
+        anew = False
+        while True:
+            transfer = _Transfer(self, descriptor)
             try:
-                storing.unpack(self._receive(descriptor, writer, write), diff_id, chain, parent)
-                writer.commit()
-            finally:
-                with guard:
-                    ended.set()
-
-    def _receive(self, descriptor: Descriptor, writer: blobs.Writer, write: Callable[[bytes], None]) -> Iterator[bytes]:
-        """The bytes of a blob, written to the store on their way; resumed where a connection breaks."""
-        fruitless = 0
-        while writer.size < descriptor.size or descriptor.size == 0:
-            before = writer.size
-            if self.stopped.is_set():
-                raise Stopped
-            try:
-                for chunk in self.client.blob(descriptor.digest, before):
-                    write(chunk)
-                    self.report.layer(descriptor.digest, "Downloading", writer.size, descriptor.size)
-                    yield chunk
-                break
-            except Cut as e:
-                fruitless = 0 if writer.size > before else fruitless + 1
-                if fruitless >= _FRUITLESS:
-                    raise SystemFailure(f"blob {descriptor.digest}: the connection broke again and again: {e}") from e
+                with receiving.Writer(descriptor.digest, descriptor.size, anew=anew) as writer:
+                    try:
+                        storing.unpack(transfer.run(writer), diff_id, chain, parent)
+                        writer.commit()
+                    finally:
+                        transfer.end()
+                return
+            except DataLoss as e:
+                # Where the bytes are the right ones it is the image that is wrong; else it may be their source.
+                is_inherited = not anew and writer.inherited > 0
+                if transfer.is_whole or not (is_inherited or self.client.distrust(descriptor.digest)):
+                    if "sha256:" in e.message:
+                        raise
+                    raise DataLoss(f"blob {descriptor.digest}: {e.message}", e.hint) from e
+                anew = True
                 self.report.layer(descriptor.digest, "Retrying")
-                self.stopped.wait(_PAUSE * 2**fruitless)
+
+
+class _Transfer:
+    """One attempt at a blob. Its bytes are produced by a thread that may outlive a failure, asleep in a read."""
+
+    def __init__(self, fetch: _Fetch, descriptor: Descriptor) -> None:
+        self._fetch, self._descriptor = fetch, descriptor
+        self._guard, self._ended = threading.Lock(), threading.Event()
+        self.is_whole = False
+        """Whether all has come, and is what it should be."""
+
+    def run(self, writer: receiving.Writer) -> Iterator[bytes]:
+        """The bytes of the blob, written to the store on their way. Raises DataLoss, and what the registry's raise."""
+        digest, size, report = self._descriptor.digest, self._descriptor.size, self._fetch.report
+        for chunk in writer.begin():
+            self._check()
+            yield chunk
+        for chunk in receiving.pieces(self._fetch.client, self._descriptor, writer.size, self._wait):
+            with self._guard:
+                self._check()
+                writer.write(chunk)
+            report.layer(digest, "Downloading", writer.size, size)
+            yield chunk
         writer.check()
-        self.report.layer(descriptor.digest, "Download complete")
+        self.is_whole = True
+        report.layer(digest, "Download complete")
+
+    def end(self) -> None:
+        """From now on nothing is written."""
+        with self._guard:
+            self._ended.set()
+
+    def _check(self) -> None:
+        if self._ended.is_set() or self._fetch.stopped.is_set():
+            raise Stopped
+
+    def _wait(self, seconds: float) -> None:
+        self._fetch.report.layer(self._descriptor.digest, "Retrying")
+        self._fetch.stopped.wait(seconds)
+        self._check()
 
 
 # -- several at once -------------------------------------------------------------------------------

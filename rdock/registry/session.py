@@ -55,7 +55,8 @@ class Session:
         self._base = ""
         self._authority: Authority | None = None
         # Of what there is another one of, not much is hoped.
-        self._attempts = 2 if endpoint.mirror else ATTEMPTS
+        self.attempts = 2 if endpoint.mirror else ATTEMPTS
+        """How often a request is made that may be repeated."""
 
     @property
     def base(self) -> str:
@@ -85,7 +86,7 @@ class Session:
         for is_again in (False, True):
             authorization = authority.header(scopes) if origin(url) == origin(base) else ""
             response = self.transport.send_patiently(
-                method, url, headers or {}, body, authorization=authorization, attempts=self._attempts
+                method, url, headers or {}, body, authorization=authorization, attempts=self.attempts
             )
             if response.status != 401 or is_again or not self._is_worth_another(response, authorization):
                 break
@@ -134,7 +135,7 @@ class Session:
             base = f"{scheme}://{endpoint.host}{endpoint.path}/v2/"
             try:
                 is_last = scheme == schemes[-1]
-                response = self.transport.send_patiently("GET", base, {}, attempts=self._attempts if is_last else 1)
+                response = self.transport.send_patiently("GET", base, {}, attempts=self.attempts if is_last else 1)
                 break
             except Unreachable as e:
                 # That somebody else answers is no reason to speak more openly.

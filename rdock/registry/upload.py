@@ -17,6 +17,8 @@ from rdock.registry.session import Session
 # Large enough that the way there and back is of no weight, and less than what stands before some registries
 # lets through (100 MB).
 PART = 64 << 20
+# Less than so many bytes more are no progress.
+ENOUGH = 64 << 10
 
 
 class Refused(Exception):
@@ -57,8 +59,9 @@ class Upload:
                 self._close()
                 return
             except (_Broken, Unreachable) as e:
-                # As long as it gets on, it is not given up; a part that is sent again and again is no progress.
-                failures = 1 if self._offset > furthest else failures + 1
+                # As long as it gets on, it is not given up; a part that is sent again and again is no progress, nor
+                # are a few bytes.
+                failures = 1 if self._offset - furthest >= ENOUGH else failures + 1
                 furthest = max(furthest, self._offset)
                 if failures >= ATTEMPTS or (isinstance(e, Unreachable) and not e.transient):
                     raise RegistryUnavailable(str(e)) from e

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.conftest import is_clear, store
+from tests.cli.conftest import is_clear, store, wait_for, write_settings
 from tests.payload.image_archives import Image, descriptor, docker_archive, encode, image, oci_archive, simple
 from tests.payload.tars import end, file
 from tests.program import Rdock
@@ -242,7 +242,8 @@ class Faulty:
     def __init__(self, fault: str) -> None:
         self.fault, self.asked = fault, list[tuple[str, str]]()
         layers = [file(b"first", noise(1, 2 << 20)) + end(), file(b"second", noise(2, 2 << 20)) + end()]
-        blobs = [gzip.compress(layer) for layer in layers]
+        # The same bytes from all of these servers, so that one can be another's mirror.
+        blobs = [gzip.compress(layer, mtime=0) for layer in layers]
         diff_ids = [digest_of(layer) for layer in layers]
         if fault == "diff id":
             diff_ids.reverse()
@@ -264,6 +265,11 @@ class Faulty:
         self.first, self.last = map(digest_of, blobs)
         if fault == "content":
             self.blobs[self.last] = blobs[1][:-100] + bytes(100)
+        if fault == "damage":
+            self.blobs[self.last] = blobs[1][: 1 << 20] + bytes(100) + blobs[1][(1 << 20) + 100 :]
+        self.config = digest_of(config)
+        if fault == "config":
+            self.blobs[self.config] = config.replace(b"linux", b"Linux")
         self.cuts = 0
         outer = self
 
@@ -289,6 +295,8 @@ class Faulty:
             self.send(request, 200, b"{}")
         elif "/manifests/" in path:
             self.send(request, 200, self.manifest, MANIFEST)
+        elif self.fault == "cut config" and path.endswith(self.config):
+            self.send(request, 200, self.blobs[self.config], cut=True)
         elif (digest := path.rpartition("/")[2]) in self.blobs:
             self.blob(request, digest, wanted)
         else:
@@ -328,7 +336,7 @@ class Faulty:
 
     def send(
         self, request: http.server.BaseHTTPRequestHandler, code: int, data: bytes,
-        kind: str = "application/octet-stream", start: int = 0, total: int = 0,
+        kind: str = "application/octet-stream", start: int = 0, total: int = 0, cut: bool = False,
     ) -> None:  # fmt: skip
         request.send_response(code)
         request.send_header("Content-Type", kind)
@@ -337,7 +345,11 @@ class Faulty:
             request.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         request.end_headers()
         if request.command != "HEAD":
-            request.wfile.write(data)
+            request.wfile.write(data[: 5 if cut else None])
+        if cut:
+            request.wfile.flush()
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Faulty:
         return self
@@ -367,6 +379,9 @@ def test_a_broken_connection_is_taken_up_again(own_rdock: Rdock, fault: str) -> 
         ("foreign", "foreign layers are not fetched"),
         ("artifact", "unsupported media type application/vnd.cncf.helm.config.v1+json"),
         ("cut always", "the connection broke again and again"),
+        ("cut config", "the connection broke again and again"),
+        ("damage", "blob sha256:"),
+        ("config", "content has the digest"),
     ],
 )
 def test_faults_leave_nothing(own_rdock: Rdock, fault: str, says: str) -> None:
@@ -378,6 +393,60 @@ def test_faults_leave_nothing(own_rdock: Rdock, fault: str, says: str) -> None:
     assert own_rdock.ok("images", "-aq") == ""
     left = {path for path in store(own_rdock) - before if "blobs/sha256/" in path or path.startswith("layers/")}
     assert not left
+
+
+@pytest.mark.parametrize("fault", ["content", "damage", "size of blob", "config"])
+def test_what_a_mirror_damages_comes_from_the_registry(own_rdock: Rdock, fault: str) -> None:
+    with Faulty(fault) as mirror, Faulty("none") as itself:
+        if fault == "size of blob":
+            mirror.blobs[mirror.last] += b"more"
+        host = itself.name.partition("/")[0]
+        mirrors = [f"http://{mirror.name.partition('/')[0]}"]
+        write_settings(own_rdock, json.dumps({"registries": {host: {"mirrors": mirrors}}}))
+        assert own_rdock.ok("pull", "-q", itself.name) == itself.name
+        wrong = itself.config if fault == "config" else itself.last
+        for server in (mirror, itself):
+            assert [path.rpartition("/")[2] for path, _ in server.asked].count(wrong) == 1
+        assert not [path for path, _ in itself.asked if path.endswith(itself.first)]
+    assert own_rdock.ok("system", "check", "--images") == "no problems found"
+
+
+@pytest.mark.parametrize("then", ["go on", "damage", "other"])
+def test_what_a_killed_pull_has_brought(own_rdock: Rdock, then: str) -> None:
+    """The next pull of the image goes on with it, if it is what it should be; else the next command clears it away."""
+    with Faulty("silent") as faulty:
+        process = own_rdock.start("pull", faulty.name)
+        begun = lambda: [p for p in own_rdock.home.data.glob("staging/*/blob") if p.stat().st_size > 500_000]  # noqa: E731
+        done = lambda: own_rdock.home.data.joinpath("images/blobs/sha256", faulty.first[7:]).exists()  # noqa: E731
+        wait_for(lambda: done() and len(begun()) == 1 and _is_unpacked(own_rdock))
+        process.kill()
+        process.wait(20)
+        (left,) = begun()
+        had = left.stat().st_size
+        if then == "damage":
+            with left.open("r+b") as file:
+                file.seek(1000)
+                file.write(bytes(1000))
+        faulty.fault = "none"
+        faulty.asked.clear()
+        if then == "other":
+            own_rdock("rmi", "nosuch")
+            assert not begun() and not done()
+        lines = own_rdock.ok("pull", faulty.name).splitlines()
+        fetched = [(path.rpartition("/")[2], wanted) for path, wanted in faulty.asked if "/blobs/sha256:" in path]
+        first, last = faulty.first, faulty.last
+        if then == "other":
+            assert {(first, ""), (last, "")} <= set(fetched)
+        else:
+            assert f"{first[7:19]}: Already exists" in lines and first not in dict(fetched)
+            assert (last, f"bytes={had}-") in fetched and ((last, "") in fetched) == (then == "damage")
+        assert f"{last[7:19]}: Pull complete" in lines
+    assert own_rdock.ok("system", "check", "--images") == "no problems found"
+    assert not list(own_rdock.home.data.glob("staging/*"))
+
+
+def _is_unpacked(rdock: Rdock) -> bool:
+    return bool(list(rdock.home.data.glob("layers/*/layer.json")))
 
 
 def test_a_failure_is_told_while_another_layer_does_not_come(own_rdock: Rdock) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,6 +148,8 @@ class Reply:
     """Seconds between the bytes of the body."""
     read: int | None = None
     """Bytes of the request's body after which the connection is closed."""
+    raw: Iterable[bytes] | None = None
+    """What is sent, as it is, in place of an answer, before the connection is closed."""
 
 
 Answer = Callable[[Request], Reply]
@@ -216,6 +218,11 @@ class Fake:
         if reply.read is not None:
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if reply.raw is not None:
+            handler.close_connection = True
+            for piece in reply.raw:
+                handler.wfile.write(piece)
             return
         handler.send_response(reply.status)
         sent = {"Content-Length": str(len(reply.body)), **reply.headers}

@@ -159,13 +159,18 @@ def test_a_registry_with_a_token_server(tmp_path: Path) -> None:
 def test_skopeo_sees_the_same(plain: str, tmp_path: Path) -> None:
     digest = push(Client(plain, "peer/app", push=True), hashlib.sha256(b"").digest(), "v1")
     image = f"docker://{plain}/peer/app"
+    # Without one it looks for logins in /run/containers, which a root's podman may have closed to others.
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}
     raw = subprocess.run(
-        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"{image}:v1"], check=True, capture_output=True
+        ["skopeo", "inspect", "--raw", "--tls-verify=false", f"{image}:v1"],
+        check=True,
+        capture_output=True,
+        env=environment,
     ).stdout
     assert digest_of(raw) == digest
     subprocess.run(
         ["skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "--dest-tls-verify=false", f"{image}:v1",
-         f"{image}:v2"], check=True, capture_output=True
+         f"{image}:v2"], check=True, capture_output=True, env=environment
     )  # fmt: skip
     assert Client(plain, "peer/app").manifest("v2").digest == digest
     assert sorted(Client(plain, "peer/app").tags()) == ["v1", "v2"]

@@ -348,20 +348,39 @@ def test_only_the_registrys_own_login_goes_to_its_token_server(fake: Make) -> No
     assert other.asked("/token") and not carries_secret(other) and not carries_secret(server)
 
 
-def test_a_token_servers_redirect_takes_no_secret_along(fake: Make) -> None:
+@pytest.mark.parametrize("secret", [True, False])
+def test_a_token_server_that_sends_on_elsewhere_is_not_followed(fake: Make, secret: bool) -> None:
+    """By which it would reach what `check_realm` keeps it from."""
     other = fake(Tokens())
     server = fake(Tokens())
     tokens = server.answer
 
     def answer(request: Request) -> Reply:
         if request.path.startswith("/token"):
-            return Reply(307, headers={"Location": f"http://{other.host}/token"})
+            return Reply(307, headers={"Location": f"http://{other.host}/token?secret"})
         return tokens(request)
 
     server.answer = answer
+    if secret:
+        credentials.store(server.host, Credentials(USER, PASSWORD))
+    refused = rf"^http://{server.host}/token: redirects to http://{other.host}/token, which is refused$"
+    with pytest.raises(RegistryUnavailable, match=refused):
+        Client(server.host, "app").manifest("v1")
+    assert carries_secret(server) == secret and not other.requests
+
+
+def test_a_token_server_may_send_on_to_itself(fake: Make) -> None:
+    tokens = Tokens("/token/old")
+
+    def answer(request: Request) -> Reply:
+        if request.path.startswith("/token/old"):
+            return Reply(307, headers={"Location": request.path.replace("/token/old", "/token/new")})
+        return tokens(request)
+
+    server = fake(answer)
     credentials.store(server.host, Credentials(USER, PASSWORD))
-    Client(server.host, "app").manifest("v1")
-    assert carries_secret(server) and other.asked("/token") and not carries_secret(other)
+    assert Client(server.host, "app").manifest("v1").content == BODY
+    assert [r.authorization for r in server.asked("/token/new")] == [basic()]
 
 
 def test_a_token_server_in_clear_text_is_not_asked_for_a_registry_by_https(fake: Make, authority: Authority) -> None:
@@ -604,6 +623,14 @@ def test_an_upload_that_never_comes_through_is_given_up(fake: Make) -> None:
         Client(fake(uploads).host, "app", push=True).upload_blob(digest_of(BLOB), len(BLOB), lambda o: iter([BLOB[o:]]))
 
 
+def test_an_upload_that_gets_on_by_a_few_bytes_is_given_up(fake: Make) -> None:
+    uploads = Uploads(iter([100] * 50))
+    server = fake(uploads)
+    with pytest.raises(RegistryUnavailable):
+        Client(server.host, "app", push=True).upload_blob(digest_of(BLOB), len(BLOB), lambda o: iter([BLOB[o:]]))
+    assert len([r for r in server.requests if r.method == "PATCH"]) == http.ATTEMPTS
+
+
 def test_a_push_that_is_not_allowed(fake: Make) -> None:
     server = fake(first(9, error(403, "DENIED", "requested access to the resource is denied")))
     with pytest.raises(Forbidden, match=r"^denied: requested access to the resource is denied$"):
@@ -646,8 +673,9 @@ def test_a_mirror_whose_content_is_wrong(fake: Make, settings: Set) -> None:
     reader = Client(itself.host, "app")
     assert reader.manifest(digest_of(BODY)).content == BODY
     assert b"".join(reader.blob(digest_of(BLOB))) == b"something else"
-    reader.distrust(digest_of(BLOB))
+    assert reader.distrust(digest_of(BLOB))
     assert b"".join(reader.blob(digest_of(BLOB))) == BLOB
+    assert not reader.distrust(digest_of(BLOB))
 
 
 def test_a_mirror_sees_no_secret_of_the_registry(fake: Make, settings: Set) -> None:
