@@ -1,7 +1,7 @@
 """Manifest lists: one name for images of several platforms, put together here and pushed when it is whole.
 
-Until then a list is a directory of records, one for each of its manifests, which `annotate` can change. The
-manifests themselves stay at their registry and are copied to the list's repository when it is pushed.
+Until then a list is a record, which `annotate` can change. The manifests themselves stay at their registry and
+are copied to the list's repository when it is pushed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,13 @@ from rdock.image.manifest import (
 )
 from rdock.registry import receiving
 from rdock.registry.client import Client, Fetched
+from rdock.scope import scope
 from rdock.state import record
-from rdock.storage import staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rdock.image.reference import Reference
 
 
@@ -52,9 +54,7 @@ def described(wanted: Reference, found: Fetched) -> Json:
 
 def create(name: Reference, members: list[Reference], *, amend: bool) -> None:
     """Begin a list of these manifests, or with `amend` add them to one. Raises Conflict if there is one already."""
-    place = _place(name)
-    if os.path.isdir(place) and not amend:
-        raise Conflict(f"refusing to amend an existing manifest list with no --amend flag: {name}")
+    _check_new(name, amend=amend)
     entries = []
     for member in members:
         found = fetch(member)
@@ -62,13 +62,15 @@ def create(name: Reference, members: list[Reference], *, amend: bool) -> None:
             raise Unsupported(f"{member} is a manifest list: a list can hold manifests of images only")
         if found.media_type not in MANIFEST_TYPES:
             raise Unsupported(f"{member}: unsupported manifest media type {found.media_type[:100]!r}")
-        entries.append((member, described(member, found)))
-    try:
-        os.makedirs(place, mode=0o700, exist_ok=True)
-        for member, entry in entries:
-            record.write(_record(place, member), entry, durable=False)
-    except OSError as e:
-        raise system_failure("cannot keep the manifest list", e) from e
+        entries.append(described(member, found))
+    with _locked():
+        _check_new(name, amend=amend)
+        _write(name, {**_entries(name), **{entry["Ref"]: entry for entry in entries}})
+
+
+def _check_new(name: Reference, *, amend: bool) -> None:
+    if is_here(name) and not amend:
+        raise Conflict(f"refusing to amend an existing manifest list with no --amend flag: {name}")
 
 
 def annotate(name: Reference, member: Reference, changes: dict[str, str | list[str]]) -> None:
@@ -76,29 +78,25 @@ def annotate(name: Reference, member: Reference, changes: dict[str, str | list[s
 
     Raises NotFound.
     """
-    path = _record(_place(name), member)
-    entry = record.read(path)
-    if entry is None:
-        raise NotFound(f"manifest for image {member} does not exist in {name}")
-    entry["Descriptor"]["platform"] |= changes
-    record.write(path, entry, durable=False)
+    with _locked():
+        entries = _entries(name)
+        entry = entries.get(str(member))
+        if entry is None:
+            raise NotFound(f"manifest for image {member} does not exist in {name}")
+        entry["Descriptor"]["platform"] |= changes
+        _write(name, entries)
 
 
 def members(name: Reference) -> list[Json]:
     """What a local list holds, in the order of the members' names. Raises NotFound."""
-    place = _place(name)
-    try:
-        found = [record.read(os.path.join(place, file)) for file in sorted(os.listdir(place)) if ".json" in file]
-    except FileNotFoundError:
-        raise NotFound(f"No such manifest: {name.familiar}") from None
-    except OSError as e:
-        raise system_failure("cannot read the manifest list", e) from e
-    return sorted((entry for entry in found if entry), key=lambda entry: str(entry["Ref"]))
+    if not is_here(name):
+        raise NotFound(f"No such manifest: {name.familiar}")
+    return [entry for _, entry in sorted(_entries(name).items())]
 
 
 def is_here(name: Reference) -> bool:
     """Whether such a list is being put together."""
-    return os.path.isdir(_place(name))
+    return os.path.exists(_place(name))
 
 
 def as_index(name: Reference) -> Json:
@@ -122,9 +120,10 @@ def push(name: Reference) -> str:
 
 def remove(name: Reference) -> None:
     """Forget a list. Raises NotFound."""
-    if not is_here(name):
-        raise NotFound(f"No such manifest: {name.familiar}")
-    staging.discard(_place(name))
+    with _locked():
+        if not is_here(name):
+            raise NotFound(f"No such manifest: {name.familiar}")
+        record.remove(_place(name))
 
 
 def _send(entry: Json, name: Reference, target: Client) -> None:
@@ -146,9 +145,27 @@ def _send(entry: Json, name: Reference, target: Client) -> None:
 
 
 def _place(name: Reference) -> str:
-    """By a hash, since a name may be longer than a file's."""
-    return os.path.join(paths.manifest_lists(), hashlib.sha256(str(name).encode()).hexdigest())
+    """The list's record; by a hash, since a name may be longer than a file's."""
+    return os.path.join(paths.manifest_lists(), hashlib.sha256(str(name).encode()).hexdigest() + ".json")
 
 
-def _record(place: str, member: Reference) -> str:
-    return os.path.join(place, hashlib.sha256(str(member).encode()).hexdigest() + ".json")
+def _entries(name: Reference) -> dict[str, Json]:
+    """By their references."""
+    found: dict[str, Json] = (record.read(_place(name)) or {}).get("Manifests", {})
+    return found
+
+
+def _write(name: Reference, entries: dict[str, Json]) -> None:
+    record.write(_place(name), {"Name": str(name), "Manifests": entries}, durable=False)
+
+
+@scope
+def _locked() -> Iterator[None]:
+    """The lists are this process's alone to change."""
+    try:
+        os.makedirs(paths.manifest_lists(), mode=0o700, exist_ok=True)
+        with record.Lock(os.path.join(paths.manifest_lists(), ".lock")):
+            record.sweep(paths.manifest_lists())
+            yield
+    except OSError as e:
+        raise system_failure("cannot keep the manifest list", e) from e

@@ -70,6 +70,20 @@ def test_a_list_is_made_annotated_pushed_and_pulled(own_rdock: Rdock, registry: 
     assert result.code == 1 and "No such manifest" in result.err
 
 
+def test_changes_at_the_same_time_are_all_kept(own_rdock: Rdock, registry: str, two: tuple[str, str]) -> None:
+    rdock, name = own_rdock, f"{registry}/app:crowd"
+    rdock.ok("manifest", "create", name, two[0])
+    changes = {"--arch": "arm64", "--os": "linux", "--os-version": "1", "--variant": "v7", "--os-features": "x"}
+    commands = [rdock.argv("manifest", "annotate", *change, name, two[0]) for change in changes.items()]
+    commands.append(rdock.argv("manifest", "create", "--amend", name, two[1]))
+    running = [subprocess.Popen(command, env=rdock.environment(), stdout=subprocess.DEVNULL) for command in commands]
+    assert [process.wait(60) for process in running] == [0] * len(commands)
+    first, _ = json.loads(rdock.ok("manifest", "inspect", name))["manifests"]
+    assert first["platform"] == {
+        "architecture": "arm64", "os": "linux", "os.version": "1", "variant": "v7", "os.features": ["x"],
+    }  # fmt: skip
+
+
 def test_refusals(own_rdock: Rdock, registry: str, two: tuple[str, str]) -> None:
     rdock, name = own_rdock, f"{registry}/app:refused"
     rdock.ok("manifest", "create", name, two[0])
