@@ -6,8 +6,8 @@ import sys
 
 from rdock.cli.progress import report_on
 from rdock.cli.usage import Options
-from rdock.errors import InvalidParameter, NotFound
-from rdock.image import images, platforms, reference, starter
+from rdock.errors import DataLoss, InvalidParameter, NotFound
+from rdock.image import images, platforms, reference, refetching, starter
 from rdock.registry import pulling, pushing
 from rdock.registry.client import Client
 
@@ -66,6 +66,11 @@ def fetch(name: str, platform: Platform | None, *, quiet: bool) -> None:
 
 def _pull(wanted: Reference, report: Report, platform: Platform | None) -> None:
     done = pulling.pull(wanted, report, platform=platform)
+    # An image that is listed is not fetched, and may have been damaged since.
+    for problem in refetching.restore(
+        lambda where: Client(where.domain, where.path), report.layer, only=done.image_id
+    ):  # fmt: skip
+        raise DataLoss(problem)
     report.line(f"Digest: {done.digest}")
     what = "Downloaded newer image for" if done.is_new else "Image is up to date for"
     report.line(f"Status: {what} {wanted.familiar}")

@@ -501,7 +501,7 @@ def test_what_cannot_be_repaired_is_told_and_can_be_loaded_again(own_rdock: Rdoc
         result = rdock("system", "check", "--images", "--repair")
         assert result.code == 1, result
         assert f"image {config[:12]} (packed:1) cannot be repaired: " in result.out, result
-        assert result.out.rstrip().endswith("load or pull it again")
+        assert result.out.rstrip().endswith("; load it again")
         rdock.ok("load", input=packed())
         assert rdock.ok("image", "inspect", "-f", IDS, "packed:1") == digests
         assert rdock.ok("system", "check", "--images") == "no problems found"
