@@ -26,11 +26,11 @@ from rdock.storage.copytree import merge
 from rdock.storage.differences import compare
 from rdock.storage.union import Union
 from tests.payload import tars
-from tests.properties.trees import Tree, by_tarfile, expected, on_disk, trees
+from tests.properties.trees import Format, Tree, by_tarfile, expected, on_disk, trees
 
 InNamespace = Callable[..., Any]
 
-FORMATS = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+FORMATS: st.SearchStrategy[Format] = st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 PIECES = st.sampled_from([1, 7, 511, 512, 1 << 20])
 # Each of these makes trees on a disk, several times as slow as the other properties.
 FEWER = settings(max_examples=settings.default.max_examples // 2 if settings.default else 50)
@@ -72,7 +72,7 @@ def directory(place: Path) -> Iterator[Path]:
 
 
 @given(trees(), FORMATS, PIECES)
-def test_both_readers_see_the_same(tree: Tree, form: int, size: int) -> None:
+def test_both_readers_see_the_same(tree: Tree, form: Format, size: int) -> None:
     data = by_tarfile(tree, form)
     reader = Reader(Stream(split(data, size)), strict_end=True)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
@@ -91,7 +91,7 @@ def test_both_readers_see_the_same(tree: Tree, form: int, size: int) -> None:
 def test_what_is_unpacked_is_what_was_packed(in_namespace: InNamespace, tmp_path: Path) -> None:
     @given(trees(), FORMATS)
     @FEWER
-    def check(tree: Tree, form: int) -> None:
+    def check(tree: Tree, form: Format) -> None:
         with directory(tmp_path) as place:
             unpack(by_tarfile(tree, form), place / "root")
             assert on_disk(place / "root") == expected(tree)
@@ -191,6 +191,8 @@ def test_a_damaged_archive_is_read_or_refused(data: bytes, strict: bool, size: i
 
 # -- hostile ---------------------------------------------------------------------------------------
 
+HostileEntry = tuple[bytes, bytes, bytes, int, dict[str, bytes]]
+"""Kind, name, target of a link, mode, and pax records."""
 OUTSIDE = b"../outside"
 _HOSTILE_NAMES = st.sampled_from(
     [b"l", b"d", b"f", b"l/f", b"l/d/f", b"d/l", b"d/l/f", b"d/f", b"f/x", b"l/../f", b"d/../../outside/f",
@@ -214,7 +216,7 @@ ENTRIES = st.lists(
 )  # fmt: skip
 
 
-def hostile(entries: list[tuple[bytes, bytes, bytes, int, dict[str, bytes]]], outside: bytes) -> bytes:
+def hostile(entries: list[HostileEntry], outside: bytes) -> bytes:
     data = b""
     for kind, name, link, mode, records in entries:
         target = link.replace(b"@outside", outside)
@@ -260,7 +262,7 @@ def _apply(data: bytes, place: Path) -> str:
 def test_a_hostile_archive_touches_nothing_outside(in_namespace: InNamespace, tmp_path: Path) -> None:
     @given(ENTRIES)
     @settings(max_examples=settings.default.max_examples * 2 if settings.default else 200)
-    def check(entries: list[tuple[bytes, bytes, bytes, int, dict[str, bytes]]]) -> None:
+    def check(entries: list[HostileEntry]) -> None:
         with directory(tmp_path) as place:
             _apply(hostile(entries, os.fsencode(place / "outside")), place)
 
@@ -283,7 +285,7 @@ def test_the_surroundings_would_tell(in_namespace: InNamespace, tmp_path: Path) 
     def check() -> bool:
         outside, _ = _surroundings(tmp_path)
         before = on_disk(outside)
-        entries = [(b"2", b"l", OUTSIDE, 0o644, {}), (b"0", b"l/f", b"", 0o644, {})]
+        entries: list[HostileEntry] = [(b"2", b"l", OUTSIDE, 0o644, {}), (b"0", b"l/f", b"", 0o644, {})]
         (tmp_path / "target").mkdir()
         with tarfile.open(fileobj=io.BytesIO(hostile(entries, b""))) as archive:
             archive.extraction_filter = lambda member, path: member  # what newer ones would refuse, too

@@ -12,6 +12,7 @@ from rdock import jsontext
 from rdock.errors import DataLoss, NotFound
 from rdock.image import manifest
 from rdock.image.manifest import Descriptor, ImageConfig, Index, Manifest, Platform
+from rdock.image.reference import is_digest
 from tests.properties.documents import (
     CONFIGS,
     DIGESTS,
@@ -127,7 +128,7 @@ def test_what_is_taken_of_a_damaged_manifest_is_sound(text: bytes) -> None:
     except DataLoss:
         return
     for one in (found.config, *found.layers):
-        assert manifest.is_digest(one.digest) and type(one.size) is int and 0 <= one.size < 1 << 63
+        assert is_digest(one.digest) and type(one.size) is int and 0 <= one.size < 1 << 63
         assert type(one.media_type) is str and "\0" not in one.media_type
         one.media_type.encode()
 

@@ -7,11 +7,13 @@ import os
 import stat
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
 Node = dict[str, Any]
+Format = Literal[0, 1, 2]
+"""tarfile's USTAR_FORMAT, GNU_FORMAT, PAX_FORMAT."""
 Tree = dict[bytes, Node]
 """What has which path, in an order in which it can be made: directories first, a file before links to it."""
 
@@ -73,11 +75,12 @@ def member(path: bytes, node: Node) -> tuple[tarfile.TarInfo, bytes]:
     kinds = {"file": tarfile.REGTYPE, "symlink": tarfile.SYMTYPE, "fifo": tarfile.FIFOTYPE, "link": tarfile.LNKTYPE,
              "directory": tarfile.DIRTYPE}  # fmt: skip
     info.type = kinds[node["kind"]]
-    info.linkname = os.fsdecode(node.get("target", node.get("to", b"")))
+    target: bytes = node.get("target") or node.get("to") or b""
+    info.linkname = os.fsdecode(target)
     return info, content
 
 
-def by_tarfile(tree: Tree, form: int) -> bytes:
+def by_tarfile(tree: Tree, form: Format) -> bytes:
     """An archive in one of tarfile's formats; what ustar cannot hold it writes as pax."""
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w", format=form) as archive:
