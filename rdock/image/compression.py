@@ -39,13 +39,19 @@ _MAGIC = (
     (b"\xfd7zXZ\0", "xz"),
     (b"BZh", "bzip2"),
 )
+_BZIP2_MARKS = (b"1AY&", b"\x17rE8")
 
 
 def detect(start: bytes) -> str:
-    """The compression of data that begins so; empty for none."""
+    """The compression of data that begins so; empty for none. Of fewer than eight bytes what it may be.
+
+    A tar archive begins with the name of a file, which may well be BZh or BZh9: of bzip2 that is followed by the mark
+    of a block, or of the end.
+    """
     for magic, name in _MAGIC:
         if start.startswith(magic):
-            return name
+            is_name = name == "bzip2" and len(start) >= 8 and start[4:8] not in _BZIP2_MARKS
+            return "" if is_name else name
     # A zstd stream may begin with a skippable frame, as pzstd writes it.
     if len(start) >= 4 and start[1:4] == b"\x2a\x4d\x18" and start[0] & 0xF0 == 0x50:
         return "zstd"

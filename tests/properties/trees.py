@@ -20,7 +20,7 @@ Tree = dict[bytes, Node]
 _LENGTHS = st.sampled_from([99, 100, 101, 154, 155, 156, 255])
 _ODD = st.sampled_from(
     [b"a\nb", b" ", b"-", "é".encode(), b"\xff\xfe", b"\\", b"a=b", b"1 a=b", b"...", b".w", b"wh.", b"%s", b"\x01",
-     b"GNUSparseFile.0", b"@LongLink", b"PaxHeaders.0"]
+     b"GNUSparseFile.0", b"@LongLink", b"PaxHeaders.0", b"BZh", b"BZh9", b"BZhello, a long name"]
 )  # fmt: skip
 _PLAIN = st.sampled_from([b"a", b"b", b"c", b"d", b"file", b"dir"])
 _ANY = st.binary(min_size=1, max_size=8).map(lambda raw: raw.replace(b"/", b"_").replace(b"\0", b"_"))
