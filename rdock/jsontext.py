@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def parse(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, RecursionError; NaN and Infinity are no JSON."""
+    """The value of a JSON text. Raises ValueError, RecursionError, for NaN and what no float can hold, too."""
     if not isinstance(text, str):
         text = text.decode()
     start = len(text) - len(text.lstrip(" \t\n\r"))
@@ -44,6 +44,14 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
+def _finite(text: str) -> float:
+    """A number that can be written again, which infinity cannot."""
+    number = float(text)
+    if number - number != 0:
+        raise ValueError(f"number out of range: {text[:20]}")
+    return number
+
+
 def _no_value(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} is no JSON")
 
@@ -54,7 +62,7 @@ class _Context:
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
+    parse_float = staticmethod(_finite)
     parse_int = int
     parse_constant = staticmethod(_no_constant)
     memo: dict[str, str] = {}

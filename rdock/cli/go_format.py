@@ -145,7 +145,7 @@ def _float(verb: _Verb, value: float) -> str | None:
     else:
         digits = 6 if precision is None else precision
         text = format(abs(value), f".{digits}{'g' if letter == 'v' else letter}")
-    sign = value < 0 and "NaN" not in text
+    sign = str(value).startswith("-")  # which zero may have, too
     return _padded(verb, _signed(verb, text.removeprefix("+"), sign), zero="n" not in text.lower())
 
 

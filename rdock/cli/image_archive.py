@@ -88,11 +88,15 @@ Aliases:
   rdock image save, rdock save
 
 Options:
-      --format string     Save as docker-archive (uncompressed layers), or as oci-archive; by default as both in
-                          one, which keeps every digest
-  -o, --output string     Write to a file, instead of STDOUT
-      --platform string   Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g.,
-                          "linux/amd64")
+      --compression string   Compress the archive: gzip, zstd or none (default "none")
+      --format string        Save as docker-archive (uncompressed layers), or as oci-archive; by default as both in
+                             one, which keeps every digest
+  -o, --output string        Write to a file, instead of STDOUT
+      --platform string      Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g.,
+                             "linux/amd64")
+
+The name of the file does not matter: what is compressed, and how, is said by --compression alone, or left to another
+program: rdock save IMAGE | zstd >FILE. `rdock load` finds out by itself.
 """
 
 
@@ -100,11 +104,12 @@ def save(options: Options) -> int:
     from rdock.image import saving
 
     path, form = options.text("--output"), options.text("--format") or ""
+    compress = options.text("--compression") or ""
     platform = platforms.parse(options.text("--platform"))
     if path in (None, "", "-", "/dev/stdout"):
         if os.isatty(1):
             raise InvalidParameter("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        saving.save(options.arguments, 1, form=form, platform=platform)
+        saving.save(options.arguments, 1, form=form, compress=compress, platform=platform)
         return 0
     assert path
     try:
@@ -112,7 +117,7 @@ def save(options: Options) -> int:
     except InvalidParameter as e:
         raise InvalidParameter(f"failed to save image: {e.message}", e.hint) from e
     with saving.output(path) as fd:
-        saving.save(options.arguments, fd, form=form, platform=platform)
+        saving.save(options.arguments, fd, form=form, compress=compress, platform=platform)
     return 0
 
 

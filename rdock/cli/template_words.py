@@ -8,6 +8,7 @@ ACTION_WORDS = ("if", "with", "range", "else", "end", "break", "continue", "defi
 
 _SPACE = " \t\r\n"
 _SINGLE = {"(": "(", ")": ")", "|": "|", ",": ",", "=": "="}
+_OCTAL, _HEX = frozenset("01234567"), frozenset("0123456789abcdefABCDEF")
 _ESCAPES = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\"}
 
 
@@ -185,7 +186,10 @@ class _Words:
         if text[self.at : self.at + 1] == "_" or text[self.at : self.at + 1].isalnum():
             raise _Failed(f'bad number syntax: "{text[start : self.at + 1]}"')
         found = text[start : self.at]
-        value = number(found)
+        try:
+            value = number(found)
+        except OverflowError:
+            raise _Failed(f'integer overflow: "{found}"') from None
         self.add("number", start, found, spaced=spaced, value="" if value is None else value)
 
     def skip(self, letters: str, *, most: int = 1 << 20) -> int:
@@ -200,22 +204,44 @@ _SPACED = (" ", "\t", "\r", "\n")
 
 
 def number(text: str) -> int | float | None:
-    """A number as Go writes it: 12, 0x1f, 0b1, 017, 1_000, 1.5e3; None for what is none."""
+    """A number as Go writes it: 12, 0x1f, 0b1, 017, 1_000, 1.5e3; None for what is none.
+
+    Raises OverflowError for an integer that Go's int64 cannot hold.
+    """
     body = text.lstrip("+-")
     if not text.isascii() or len(text) - len(body) > 1 or body.endswith("_"):
         return None
+    found: int | float
     try:
-        if len(body) > 1 and body[0] == "0" and body.replace("_", "").isdecimal():
-            return int(text.replace("_", ""), 8)
-        return int(text, 0)
+        found = _integer(text, body)
+        if not -(1 << 63) <= found < 1 << 63:
+            raise OverflowError
+        return found
     except ValueError:
         pass
     try:
         if body[:2].lower() == "0x":
-            return float.fromhex(text)
-        return float(text) if body[:1] in "0123456789." else None
+            found = float.fromhex(text)
+        else:
+            found = float(text) if body[:1] in "0123456789." else _INFINITE
     except (ValueError, OverflowError):
         return None
+    return found if -_INFINITE < found < _INFINITE else None
+
+
+_INFINITE = float("inf")
+
+
+def _integer(text: str, body: str) -> int:
+    if body.replace("_", "").isdecimal() and len(body) > _MAX_DIGITS:
+        raise OverflowError  # which the interpreter would not read, either
+    if len(body) > 1 and body[0] == "0" and body.replace("_", "").isdecimal():
+        return int(text.replace("_", ""), 8)
+    return int(text, 0)
+
+
+# More than any number of 64 bits has, in whatever base.
+_MAX_DIGITS = 200
 
 
 def _unquote(inner: str, sign: str) -> str | None:
@@ -230,22 +256,25 @@ def _unquote(inner: str, sign: str) -> str | None:
             at += 1
             continue
         letter = inner[at + 1 : at + 2]
-        digits = {"x": 2, "u": 4, "U": 8}.get(letter, 3 if letter.isdecimal() else 0)
         if letter in _ESCAPES or letter == sign:
             found.append(_ESCAPES.get(letter, letter))
             at += 2
             continue
-        begin = at + (1 if letter.isdecimal() else 2)
-        try:
-            code = int(inner[begin : begin + digits], 8 if letter.isdecimal() else 16)
-            if not digits or len(inner[begin : begin + digits]) < digits or 0xD800 <= code < 0xE000:
-                return None
-            # \x and octal escapes are bytes, which need not be UTF-8.
-            byte = letter not in ("u", "U") and code > 0x7F
-            found.append(chr(0xDC00 + code) if byte else chr(code))
-        except (ValueError, OverflowError):
+        is_octal = letter in _OCTAL
+        size = {"x": 2, "u": 4, "U": 8}.get(letter, 3)
+        begin = at + (1 if is_octal else 2)
+        digits = inner[begin : begin + size]
+        if not letter or letter not in "xuU01234567":
             return None
-        at = begin + digits
+        if len(digits) < size or not (_OCTAL if is_octal else _HEX).issuperset(digits):
+            return None
+        code = int(digits, 8 if is_octal else 16)
+        # \x and octal escapes are bytes, which need not be UTF-8.
+        is_byte = letter not in ("u", "U")
+        if code > (0xFF if is_byte else 0x10FFFF) or 0xD800 <= code < 0xE000:
+            return None
+        found.append(chr(0xDC00 + code) if is_byte and code > 0x7F else chr(code))
+        at = begin + size
     text = "".join(found)
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 

@@ -6,9 +6,9 @@ import sys
 
 from rdock.cli.progress import report_on
 from rdock.cli.usage import Options
-from rdock.errors import InvalidParameter, NotFound
+from rdock.errors import DataLoss, InvalidParameter, NotFound
 from rdock.image import images, journal, platforms, reference, starter
-from rdock.registry import pulling, pushing
+from rdock.registry import pulling, pushing, refetching
 from rdock.registry.client import Client
 
 TYPE_CHECKING = False
@@ -66,6 +66,9 @@ def fetch(name: str, platform: Platform | None, *, quiet: bool) -> None:
 
 def _pull(wanted: Reference, report: Report, platform: Platform | None) -> None:
     done = pulling.pull(wanted, report, platform=platform, sweep=_sweep)
+    # An image that is listed is not fetched, and may have been damaged since.
+    for problem in refetching.restore(report.layer, only=done.image_id):
+        raise DataLoss(problem)
     report.line(f"Digest: {done.digest}")
     what = "Downloaded newer image for" if done.is_new else "Image is up to date for"
     report.line(f"Status: {what} {wanted.familiar}")

@@ -14,6 +14,8 @@ from typing import Any
 from rdock.errors import InvalidParameter
 
 _SHELL = ["/bin/sh", "-c"]
+# What a Go duration, and what docker takes for the number of retries, can hold.
+_MAX_NANOSECONDS, _MAX_RETRIES = (1 << 63) - 1, (1 << 31) - 1
 
 
 def apply_changes(run: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def apply_changes(run: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]
         apply = _INSTRUCTIONS.get(word.upper())
         if apply is None:
             raise InvalidParameter(f"{word or line} is not a valid change command")
-        rest = rest.strip()
+        rest = _valid(rest.strip())
         if not rest:
             raise InvalidParameter(f"{word.upper()} requires at least one argument")
         if "\0" in rest:
@@ -33,23 +35,36 @@ def apply_changes(run: dict[str, Any], changes: Iterable[str]) -> dict[str, Any]
     return run
 
 
+def _valid(text: str) -> str:
+    """A text that JSON can hold: of bytes that are no UTF-8, and of halves of characters, Go makes U+FFFD, too."""
+    return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+
+
+def _json_words(text: str) -> list[str] | None:
+    """The words of the JSON form, a list of strings; None of what is none."""
+    if not text.startswith("["):
+        return None
+    try:
+        words = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        return None
+    if any("\0" in word for word in words):
+        raise InvalidParameter(f"contains a NUL byte: {text}")
+    return [_valid(word) for word in words]
+
+
 def _command(text: str) -> list[str]:
     """The JSON form as it is, anything else as a line for the shell."""
-    if text.startswith("["):
-        try:
-            words = json.loads(text)
-            if isinstance(words, list) and all(isinstance(word, str) for word in words):
-                return words
-        except (ValueError, RecursionError):
-            pass
-    return [*_SHELL, text]
+    words = _json_words(text)
+    return [*_SHELL, text] if words is None else words
 
 
 def _words(text: str) -> list[str]:
-    if text.startswith("["):
-        words = _command(text)
-        if words[:2] != _SHELL or not words[-1].startswith("["):
-            return words
+    words = _json_words(text)
+    if words is not None:
+        return words
     try:
         return shlex.split(text)
     except ValueError as e:
@@ -95,7 +110,7 @@ def _expose(run: dict[str, Any], text: str) -> None:
     for word in text.split():
         port, _, protocol = word.partition("/")
         protocol = protocol.lower() or "tcp"
-        found = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", port)
+        found = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", port)
         if not found or protocol not in ("tcp", "udp", "sctp"):
             raise InvalidParameter(f"invalid containerPort: {word}")
         first, last = int(found[1]), int(found[2] or found[1])
@@ -138,8 +153,10 @@ def _healthcheck(run: dict[str, Any], text: str) -> None:
         option, _, text = text.partition(" ")
         key, _, value = option[2:].partition("=")
         text = text.strip()
-        if key == "retries" and value.isdigit():
+        if key == "retries" and re.fullmatch(r"[0-9]{1,10}", value) and int(value) <= _MAX_RETRIES:
             check["Retries"] = int(value)
+        elif key == "retries":
+            raise InvalidParameter(f"invalid number of retries: {value!r}")
         elif key in _TIMES:
             check[_TIMES[key]] = _duration(value)
         else:
@@ -157,10 +174,11 @@ def _healthcheck(run: dict[str, Any], text: str) -> None:
 
 def _duration(text: str) -> int:
     """A Go duration such as 1m30s, in nanoseconds."""
-    parts = re.findall(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
+    parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)", text)
+    found = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if not parts or "".join(number + unit for number, unit in parts) != text or found >= _MAX_NANOSECONDS:
         raise InvalidParameter(f"invalid duration: {text!r}")
-    return sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
+    return int(found)
 
 
 _INSTRUCTIONS = {

@@ -107,7 +107,7 @@ class _Packer:
                 if not any(part.startswith(MARK) for part in change.parts[:-1]):
                     self.note(f"left out /{printable(change.path)}: in a layer the name means a deletion")
                 continue
-            if is_first and (not root.is_plain or compression.detect(change.path)):
+            if is_first and (not root.is_plain or compression.detect(change.path[:7])):
                 # Also in front of a name by which the archive would be taken for a compressed one.
                 yield self._header(b"./", DIRECTORY, root.stat, root.xattrs)
             is_first = False

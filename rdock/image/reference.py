@@ -37,7 +37,9 @@ class Reference(Value):
         """The name as Docker shows it: without the default registry and its `library/`."""
         if self.domain != DEFAULT_DOMAIN:
             return self.name
-        first, _, rest = self.path.partition("/")
+        first, slash, rest = self.path.partition("/")
+        if slash and _is_like_a_host(first):
+            return self.name  # the short form would be a name in another registry
         return rest if first == "library" and rest and "/" not in rest else self.path
 
     @property
@@ -114,7 +116,7 @@ def is_tag(text: str) -> bool:
 def _split_domain(text: str) -> tuple[str, str]:
     """The part before the first slash is a registry only if it looks like a host (moby: splitDockerDomain)."""
     first, slash, rest = text.partition("/")
-    if slash and (any(c in first for c in ".:") or first == "localhost" or first != first.lower()):
+    if slash and _is_like_a_host(first):
         domain, remainder = first, rest
     else:
         domain, remainder = DEFAULT_DOMAIN, text
@@ -123,6 +125,10 @@ def _split_domain(text: str) -> tuple[str, str]:
     if domain == DEFAULT_DOMAIN and "/" not in remainder:
         remainder = "library/" + remainder
     return domain, remainder
+
+
+def _is_like_a_host(first: str) -> bool:
+    return any(c in first for c in ".:") or first == "localhost" or first != first.lower()
 
 
 # -- digests -------------------------------------------------------------------------------------

@@ -1,10 +1,11 @@
 """Damage to images: finding it by reading everything, and repairing what the store itself can repair.
 
 A blob is what its digest says, or it is damaged; then it is worth nothing, and is removed so that a load or
-a pull of the same image brings it again. An unpacked layer is compared with what unpacking its blob again
-gives: contents, modes, owners, times, attributes, and what is there too much. That takes as long as loading the
-image did, and the room of one layer, but no list of files has to be kept up. A damaged layer is replaced by the
-one just unpacked. Containers keep what they have written: it lies on top of the layers, and is not touched.
+a pull of the same image brings it again. What registries have of it was fetched before (refetching.py). An unpacked
+layer is compared with what unpacking its blob again gives: contents, modes, owners, times, attributes, and what is
+there too much. That takes as long as loading the image did, and the room of one layer, but no list of files has to be
+kept up. A damaged layer is replaced by the one just unpacked. Containers keep what they have written: it lies on top
+of the layers, and is not touched.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def damage() -> Iterator[str]:
 
     For a process that is root of the user's namespaces, and so can see all files.
     """
-    for digest, found in _damaged_blobs():
+    for digest, found in damaged_blobs():
         yield f"blob {digest}: its content has the digest {found}"
     for part in _parts():
         names = _changed(part)
@@ -58,7 +59,7 @@ def repair(*, thorough: bool, standing: Collection[str]) -> list[str]:
         return ["images: others are at work on them now; nothing was repaired"]
     try:
         _drop_names()
-        for digest in [found for found, _ in _damaged_blobs()] if thorough else _of_wrong_size():
+        for digest in [found for found, _ in damaged_blobs()] if thorough else _of_wrong_size():
             debug(f"removing {digest}, which is damaged")
             blobs.remove(digest)
         _drop_needless()
@@ -80,21 +81,35 @@ def _drop_names() -> None:
             record.write(paths.repositories(), {"references": state.references}, durable=True)
 
 
-def _damaged_blobs() -> Iterator[tuple[str, str]]:
-    """Digests of blobs, and those that their contents have."""
+def damaged_blobs() -> Iterator[tuple[str, str]]:
+    """Digests of blobs, and those that their contents have. Each file is read once in the life of a process."""
     for digest in checking.stored():
-        found = hashlib.sha256()
+        path = blobs.blob_path(digest)
         try:
+            about = os.stat(path)
+            if _good.get(digest) == _version(about):
+                continue
+            found = hashlib.sha256()
             for chunk in blobs.chunks(digest):
                 found.update(chunk)
-        except NotFound:
+        except (NotFound, FileNotFoundError):
             continue  # it was removed meanwhile
-        except RdockError as e:
-            debug(f"cannot read blob {digest}: {e.message}")
+        except (OSError, RdockError) as e:
+            debug(f"cannot read blob {digest}: {e}")
             yield digest, "that cannot be read"
             continue
         if "sha256:" + found.hexdigest() != digest:
             yield digest, "sha256:" + found.hexdigest()
+        else:
+            _good[digest] = _version(about)
+
+
+_good: dict[str, tuple[int, ...]] = {}
+"""Of the blobs that were read and were good, how their files could be told from others that take their places."""
+
+
+def _version(about: os.stat_result) -> tuple[int, ...]:
+    return about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns
 
 
 def _of_wrong_size() -> list[str]:
@@ -128,20 +143,27 @@ def _drop_needless() -> None:
 
 def _beyond_repair() -> Iterator[str]:
     """The images that are not whole, and what helps."""
-    help_ = "load or pull it again"
     state = catalog.read()
     for entry in state.entries.values():
-        names = ", ".join(images.familiar(name) for name in state.references_of(entry.image_id)) or "without a name"
-        who = f"image {entry.image_id[:12]} ({names}) cannot be repaired"
+        names = state.references_of(entry.image_id)
+        who = ", ".join(map(images.familiar, names)) or "without a name"
+        says = f"image {entry.image_id[:12]} ({who}) cannot be repaired"
         try:
             image = images.lookup(entry.image_id)
         except (NotFound, DataLoss) as e:
-            yield f"{who}: {e.message}; {help_}"
+            yield f"{says}: {e.message}; {_help(names)}"
             continue
         for descriptor in image.manifest.layers:
             if blobs.size(descriptor.digest) != descriptor.size:
-                yield f"{who}: the data of a layer is lost; {help_}"
+                yield f"{says}: the data of a layer is lost; {_help(names)}"
                 break
+
+
+def _help(names: list[str]) -> str:
+    """What brings back an image with these names."""
+    # By its digest: a tag may name another image by now.
+    at = [images.familiar(name) for name in names if "@" in name]
+    return f"rdock pull {at[0]}, or load it again" if at else "load it again"
 
 
 # -- layers ----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ The default is what docker writes since version 25: an OCI layout with a docker-
 it, over the same blobs. Docker, podman, skopeo and umoci all read it; who reads the layout gets every digest
 as it was, of manifest and layers too. The blobs go out as they are stored, compressed or not, and are hashed on
 their way: what is damaged is not passed on. Equal images give equal archives: no time and no owner is in them.
+The archive as a whole can be compressed on top, which `load` finds out by itself, as other tools do.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ FORMATS = {
     "oci": (True, False),
 }
 
+# The name of a compression of the archive: that of the stream.
+COMPRESSIONS = {"": "", "none": "", **{kind: kind for kind in compression.WRITTEN}}
+
 _BLOCK = 512
 _RECORD = 20 * _BLOCK
 
@@ -44,21 +48,26 @@ class Chosen(Value):
     names: tuple[str, ...]
 
 
-def save(names: Sequence[str], fd: int, *, form: str = "", platform: Platform | None = None) -> None:
+def save(
+    names: Sequence[str], fd: int, *, form: str = "", compress: str = "", platform: Platform | None = None
+) -> None:
     """Write an archive of these images to an open file or pipe.
 
-    `form` is one of FORMATS. Nothing is written unless all images are there with all their parts. Raises
-    NoSuchImage, InvalidParameter; DataLoss for a damaged blob, which may come up in the middle.
+    `form` is one of FORMATS, `compress` of COMPRESSIONS. Nothing is written unless all images are there with all
+    their parts. Raises NoSuchImage, InvalidParameter; Unavailable where zstd is missing; DataLoss for a damaged blob,
+    which may come up in the middle.
     """
     if form not in FORMATS:
         raise InvalidParameter(f'unknown format "{form}": must be one of docker-archive, oci-archive')
+    if compress not in COMPRESSIONS:
+        raise InvalidParameter(f'unknown compression "{compress}": must be one of gzip, zstd, none')
     is_layout, is_docker = FORMATS[form]
     with journal.hold():  # nobody removes what is being written
         chosen = choose(names)
         for each in chosen:
             platforms.check_provided(platform, each.image, (_familiar(each) or [each.image.id[:12]])[0])
         _check_parts(chosen)
-        archive = _Archive(fd)
+        archive = _Archive(fd, COMPRESSIONS[compress])
         if is_layout:
             _write_layout(archive, chosen, with_docker=is_docker)
         else:
@@ -211,11 +220,13 @@ def encode_list(items: list[Json]) -> bytes:
 
 
 class _Archive:
-    """A tar archive that is written from its beginning to its end."""
+    """A tar archive that is written from its beginning to its end, compressed or not."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, kind: str) -> None:
         self.fd = fd
         self.size = 0
+        """Of what has been written, before it is compressed."""
+        self.compressor = compression.compressor(kind) if kind else None
 
     def directory(self, name: str) -> None:
         self._header(name, 0, kind=tarfile.DIRTYPE, mode=0o755)
@@ -255,6 +266,8 @@ class _Archive:
         """The end mark, and zeros up to a whole record."""
         self._write(b"\0" * (2 * _BLOCK))
         self._write(b"\0" * (-self.size % _RECORD))
+        if self.compressor is not None:
+            self._put(self.compressor.flush())
 
     def _header(self, name: str, size: int, kind: bytes = tarfile.REGTYPE, mode: int = 0o644) -> None:
         member = tarfile.TarInfo(name)
@@ -266,6 +279,9 @@ class _Archive:
 
     def _write(self, data: bytes) -> None:
         self.size += len(data)
+        self._put(data if self.compressor is None else self.compressor.compress(data))
+
+    def _put(self, data: bytes) -> None:
         rest = memoryview(data)
         try:
             while rest:

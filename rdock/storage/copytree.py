@@ -92,8 +92,10 @@ class _Merge:
             os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
             os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
         elif stat.S_ISFIFO(found.st_mode):
-            os.mkfifo(name, stat.S_IMODE(found.st_mode), dir_fd=there)
+            os.mkfifo(name, 0o600, dir_fd=there)
             os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            # By the umask, and by a change of owner, it would lose some.
+            os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=there)
             os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
         # Sockets and devices cannot be in a layer that rdock has unpacked.
 

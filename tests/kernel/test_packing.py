@@ -176,6 +176,22 @@ def test_changes_as_a_layer(in_namespace: InNamespace, tmp_path: Path) -> None:
     in_namespace(check)
 
 
+def test_a_merged_fifo_keeps_its_mode(in_namespace: InNamespace, tmp_path: Path) -> None:
+    def check() -> None:
+        for name in ("source", "copy"):
+            (tmp_path / name).mkdir()
+        for mode in (0o4755, 0o2711, 0o666, 0):
+            path = tmp_path / "source" / f"{mode:o}"
+            os.mkfifo(path)
+            os.chown(path, 1000, 1000)
+            path.chmod(mode)
+        os.umask(0o027)
+        merge([str(tmp_path / "source")], str(tmp_path / "copy"), share=False)
+        assert snapshot(tmp_path / "copy") == snapshot(tmp_path / "source")
+
+    in_namespace(check)
+
+
 def test_files_that_change_while_they_are_read(in_namespace: InNamespace, tmp_path: Path) -> None:
     """Swapped for links, FIFOs and directories, cut off, removed: the archive is well-formed, nothing is followed."""
 

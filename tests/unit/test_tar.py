@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from rdock.errors import DataLoss
-from rdock.image.compression import in_thread, open_stream
+from rdock.image.compression import detect, in_thread, open_stream
 from rdock.image.tar import DIRECTORY, HARD_LINK, REGULAR, SYMLINK, Entry, Reader, Stream
 from tests.payload.tars import directory, end, file, gnu_sparse, hardlink, header, long_name, padded, pax, symlink
 
@@ -120,6 +120,18 @@ def test_damaged_archives_give_an_error_and_nothing_else() -> None:
             except OSError:
                 pytest.fail("the reader does no input or output")
     assert refused > 2000 and time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize("name", [b"BZh", b"BZh9", b"BZhello", b"BZh9" + b"x" * 90, b"BZ"])
+def test_a_file_whose_name_begins_as_bzip2_does(name: bytes) -> None:
+    import bz2
+
+    data = file(name, b"content") + end()
+    for kind, archive in (("", data), ("bzip2", bz2.compress(data)), ("bzip2", bz2.compress(b""))):
+        found, content = open_stream([archive[:3], archive[3:]])
+        assert (found, b"".join(content)) == (kind, data if archive != bz2.compress(b"") else b"")
+    # Other tools look at three letters only, and are helped by a directory before it (image/packing.py).
+    assert detect(name[:7]) == ("bzip2" if name != b"BZ" else "")
 
 
 def test_damaged_compression_gives_an_error_and_nothing_else() -> None:

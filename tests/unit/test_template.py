@@ -109,3 +109,35 @@ def test_floats_have_the_shortest_digits(value: float, text: str) -> None:
 def test_fields_have_their_go_names_too() -> None:
     found = typed({"Id": "x", "HostConfig": {"Dns": ["1.1.1.1"]}})
     assert render("{{.ID}} {{.Id}} {{.HostConfig.DNS}}", found) == "x x [1.1.1.1]"
+
+
+@pytest.mark.parametrize(
+    ("template", "problem"),
+    [
+        ("{{9223372036854775808}}", 'integer overflow: "9223372036854775808"'),
+        ("{{" + "9" * 5000 + "}}", "integer overflow"),
+        ("{{0x" + "f" * 5000 + "}}", "integer overflow"),
+        ("{{json 1e999}}", 'illegal number syntax: "1e999"'),
+        ('{{"\\777"}}', "invalid syntax"),
+        ('{{"\\٣٣٣"}}', "invalid syntax"),
+        ('{{"\\x_1"}}', "invalid syntax"),
+        ("{{'\\777'}}", "malformed character constant"),
+    ],
+)
+def test_numbers_and_bytes_that_go_cannot_hold(template: str, problem: str) -> None:
+    with pytest.raises(InvalidParameter) as refusal:
+        Template(template)
+    assert problem in refusal.value.message
+
+
+def test_the_largest_and_smallest_numbers() -> None:
+    assert render("{{9223372036854775807}} {{-9223372036854775808}} {{0x7fffffffffffffff}}", {}) == (
+        "9223372036854775807 -9223372036854775808 9223372036854775807"
+    )
+    assert render('{{"\\377"}}', {}) == "\udcff"
+
+
+def test_a_zero_may_be_negative() -> None:
+    assert render('{{printf "%f %.0f %e %v %+f" -0.0 -0.0 -0.0 -0.0 0.0}}', {}) == (
+        "-0.000000 -0 -0.000000e+00 -0 +0.000000"
+    )

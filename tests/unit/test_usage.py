@@ -21,7 +21,7 @@ PODMANS = {
     **{name: {"--latest"} for name in ("attach", "exec", "kill", "pause", "restart", "rm", "stop", "unpause", "wait")},
     "search": {"--list-tags"},
     "commit": {"--iidfile", "--quiet"},
-    "save": {"--format"},
+    "save": {"--compression", "--format"},
     "start": {"--latest", "--sig-proxy"},
     "update": {"--label", "--name"},
 }
