@@ -12,11 +12,12 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, containers, events, exec, freezer, logs, removal, session, spec, stdio
+from rdock.container import background, containers, events, exec, logs, removal, session, spec, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
+from rdock.container.pausing import Pausing
 from rdock.container.run import Heritage, Run
-from rdock.errors import Conflict, DataLoss, InvalidParameter, RdockError, SystemFailure, system_failure
+from rdock.errors import DataLoss, InvalidParameter, RdockError, system_failure
 from rdock.linux import mount as m
 from rdock.linux import namespaces, process, sockets
 from rdock.linux.children import Children
@@ -69,8 +70,7 @@ class Monitor:
             stdin_once=self.container.config.stdin_once,
         )
         self.keeper: sockets.socket | None = None
-        self.holders = 0
-        """How many have it pause for as long as they are there."""
+        self.pausing = Pausing(self)
         self.stops = False
         """Someone is at it: the end that comes is not to be followed by another start."""
 
@@ -142,12 +142,12 @@ class Monitor:
             if self.state.finished:
                 self._take_away(self.state.exit_code)
                 return
-            self._note(self.state)
+            self.note(self.state)
             self._clear_run()
             self._attend(-1)
             return
-        self._note(self.state)
-        self._end_hold()  # who held it was connected with the one before
+        self.note(self.state)
+        self.pausing.end_hold()  # who held it was connected with the one before
         self.run.serve(self.server)
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
@@ -180,7 +180,7 @@ class Monitor:
         self.run.start()
         self._tell_keeper(b"s")
         self.run.serve(self.server)
-        self._tell("start")
+        self.tell("start")
 
     def _leave_heritage(self) -> None:
         heritage = self.run.heritage()
@@ -227,7 +227,7 @@ class Monitor:
             pid=0, pid_start=0, ports={}, paused=False, held=False, finished_at=now, exit_code=code
         )  # fmt: skip
         seconds = (timestamp.to_ns(now) - timestamp.to_ns(self.state.started_at)) // 1_000_000_000
-        self._tell("die", exitCode=str(code), execDuration=str(seconds))
+        self.tell("die", exitCode=str(code), execDuration=str(seconds))
         return code
 
     def _exit_code(self) -> int:
@@ -265,7 +265,7 @@ class Monitor:
     def _await_restart(self, code: int, seconds: float) -> bool:
         """Wait between two runs; False if the container was stopped meanwhile."""
         if self.run.pid:
-            self._note(self.state._replace(restarting=True))
+            self.note(self.state._replace(restarting=True))
             self._release_run()
             self.server.close_streams()
             self.server.dismiss_attached(b"x", {"code": code})
@@ -290,11 +290,11 @@ class Monitor:
                 self._exec(connection, exec.Request.from_json(request))
                 return None
             case "pause":
-                self._pause()
+                self.pausing.pause()
             case "unpause":
-                self._unpause()
+                self.pausing.unpause()
             case "hold":
-                self._hold(connection)
+                self.pausing.hold(connection)
             case "stop":
                 self._note_stop(keep=bool(request.get("keep")))
             case what:
@@ -310,50 +310,9 @@ class Monitor:
         if pid == 0:
             session.run(self.container, self.state, request, connection)
 
-    def _pause(self, *, held: bool = False) -> None:
-        if self.state.paused:
-            raise Conflict(f"container {self.container.id} is already paused")
-        if not self.run.pid or not self.state.can_pause:
-            raise Conflict(f"container {self.container.id} is not running")
-        # First: what is frozen, and is not known to be, nobody thaws.
-        self._note(self.state._replace(paused=True, held=held))
-        try:
-            freezer.freeze(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
-        except SystemFailure:
-            self._note(self.state._replace(paused=False, held=False))
-            raise
-        self._tell("pause")
-
-    def _unpause(self) -> None:
-        if not self.state.paused:
-            raise Conflict(f"container {self.container.id} is not paused")
-        freezer.thaw(self.run.group, self.run.pid, alone=self.container.host_config.has_own_pids)
-        self._note(self.state._replace(paused=False, held=False))
-        self._tell("unpause")
-
-    def _hold(self, connection: sockets.socket) -> None:
-        """Pause until who asks for it lets go, or is gone, and all others who have asked."""
-        if not self.state.paused:
-            self._pause(held=True)
-        if self.state.held:
-            self.holders += 1
-            self.server.when_gone(connection, self._let_go)
-
-    def _let_go(self) -> None:
-        self.holders -= 1
-        if self.holders == 0:
-            self._end_hold()
-
-    def _end_hold(self) -> None:
-        if self.state.held:
-            try:
-                self._unpause()
-            except SystemFailure as e:
-                launch.debug(e.message)  # it can be tried by hand
-
     def _note_stop(self, *, keep: bool) -> None:
         self.stops = True
-        self._note(self.state._replace(stopped_by_user=True, kept=self.state.kept or keep))
+        self.note(self.state._replace(stopped_by_user=True, kept=self.state.kept or keep))
         self.server.interrupt()
 
     def _kill(self, number: int) -> None:
@@ -414,7 +373,7 @@ class Monitor:
         background.send_failure(self.order.connection, error)
         self.server.announce(b"x", {"code": code})
 
-    def _tell(self, action: str, **attributes: str) -> None:
+    def tell(self, action: str, **attributes: str) -> None:
         """Put what has happened into the journal, under the name that the container has by now."""
         events.note(containers.as_it_is(self.container), action, **attributes)
 
@@ -423,7 +382,7 @@ class Monitor:
         self._sign(state)
         self.container.write_state(self.state, durable=False)
 
-    def _note(self, state: State) -> None:
+    def note(self, state: State) -> None:
         """Record a state after it has come about, or where it counts for more than its record."""
         self._sign(state)
         self.container.note_state(self.state, durable=False)
