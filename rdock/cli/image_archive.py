@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rdock.cli import output_file
 from rdock.cli.usage import Options
 from rdock.errors import InvalidParameter, RdockError, printable
 from rdock.image import archive, platforms
@@ -107,16 +108,12 @@ def save(options: Options) -> int:
     compress = options.text("--compression") or ""
     platform = platforms.parse(options.text("--platform"))
     if path in (None, "", "-", "/dev/stdout"):
+        path = None
         if os.isatty(1):
             raise InvalidParameter("cowardly refusing to save to a terminal. Use the -o flag or redirect")
-        saving.save(options.arguments, 1, form=form, compress=compress, platform=platform)
-        return 0
-    assert path
-    try:
-        saving.check_output(path)
-    except InvalidParameter as e:
-        raise InvalidParameter(f"failed to save image: {e.message}", e.hint) from e
-    with saving.output(path) as fd:
+    else:
+        output_file.check(path, "failed to save image")
+    with output_file.destination(path) as fd:
         saving.save(options.arguments, fd, form=form, compress=compress, platform=platform)
     return 0
 

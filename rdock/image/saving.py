@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 import tarfile
 
 from rdock.errors import DataLoss, InvalidParameter, SystemFailure, reason
 from rdock.image import blobs, compression, images, journal, platforms, reference
 from rdock.image.images import Image
 from rdock.image.manifest import OCI_INDEX, Json, Platform, encode
-from rdock.scope import scope
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -300,57 +298,3 @@ def _hashing(chunks: Iterator[bytes], update: Update) -> Iterator[bytes]:
 
 if TYPE_CHECKING:
     Update: TypeAlias = Callable[[bytes], object]
-
-
-# -- where it goes ---------------------------------------------------------------------------------
-
-
-def check_output(path: str) -> None:
-    """Raise InvalidParameter in Docker's words unless an archive can be written there (ValidateOutputPath)."""
-    directory = os.path.dirname(os.path.normpath(path))
-    if directory and not os.path.exists(directory):
-        raise InvalidParameter(f'invalid output path: directory "{directory}" does not exist')
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return
-    if stat.S_ISDIR(mode):
-        raise InvalidParameter(f"open {path}: is a directory")
-    if stat.S_ISBLK(mode) or (stat.S_ISCHR(mode) and os.path.realpath(path) != os.devnull):
-        raise InvalidParameter(f'invalid output path: "{path}" must be a directory or a regular file: got a device')
-
-
-@scope
-def output(path: str) -> Iterator[int]:
-    """A file to write, which appears under its name when the `with` ends without an error; else nothing stays.
-
-    A pipe and /dev/null are written as they are. Raises SystemFailure.
-    """
-    target = os.path.realpath(path)
-    try:
-        if (os.path.exists(target) and not stat.S_ISREG(os.stat(target).st_mode)) or target.startswith("/proc/"):
-            fd, temporary = os.open(path, os.O_WRONLY | os.O_CLOEXEC), ""
-        else:
-            temporary = f"{target}.{os.urandom(6).hex()}.tmp"
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        raise SystemFailure(f"open {path}: {reason(e)}") from e
-    try:
-        try:
-            yield fd
-            if temporary:
-                # Images may be removed because they are in an archive: it must outlast a power cut.
-                os.fdatasync(fd)
-        finally:
-            os.close(fd)
-        if temporary:
-            os.rename(temporary, target)
-            temporary = ""
-    except OSError as e:
-        raise SystemFailure(f"cannot write {path}: {reason(e)}") from e
-    finally:
-        if temporary:
-            try:
-                os.unlink(temporary)
-            except OSError:
-                pass
