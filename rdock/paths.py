@@ -154,6 +154,11 @@ def layer(chain: str) -> str:
     return os.path.join(data(), "layers", chain)
 
 
+def networks() -> str:
+    """A directory for each network: what it is, and who is on it."""
+    return os.path.join(data(), "networks")
+
+
 def staging() -> str:
     """Half-made objects; whatever lies here unlocked is rubbish of a process that was killed."""
     return os.path.join(data(), "staging")

@@ -10,6 +10,7 @@ import os
 import sys
 from _socket import (
     AF_INET,
+    AF_INET6,
     AF_UNIX,
     CMSG_SPACE,
     MSG_CMSG_CLOEXEC,
@@ -19,6 +20,8 @@ from _socket import (
     SOCK_SEQPACKET,
     SOCK_STREAM,
     SOL_SOCKET,
+    inet_ntop,
+    inet_pton,
     sethostname,
     socket,
     socketpair,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AF_INET",
+    "AF_INET6",
     "AF_UNIX",
     "SHUT_WR",
     "SOCK_DGRAM",
@@ -37,6 +41,8 @@ __all__ = [
     "SOCK_STREAM",
     "accept",
     "connect",
+    "inet_ntop",
+    "inet_pton",
     "listen",
     "packet_pair",
     "receive_fds",

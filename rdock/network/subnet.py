@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from rdock.network import addresses
+from rdock.network.addresses import Block
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -14,6 +16,7 @@ PREFIX_LENGTH = 24
 # The first is slirp4netns's own choice, and also that of QEMU and VirtualBox for their guests, one of which
 # the host may be. The others are seldom used.
 _CANDIDATES = ("10.0.2", "10.209.46", "172.29.46", "192.168.209")
+_ROUTES = "/proc/net/route"
 _MASK = 0xFFFFFFFF << (32 - PREFIX_LENGTH) & 0xFFFFFFFF
 
 
@@ -41,15 +44,25 @@ class Subnet(Value):
         return f"{self.base}.100"
 
 
-def choose(path: str = "/proc/net/route") -> Subnet:
+def choose(path: str = _ROUTES) -> Subnet:
     """The first that overlaps with no route of the host, the default one left out; if all do, the first."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            routes = list(_parse(file))
-    except OSError:
-        routes = []
+    routes = _routes(path)
     free = (base for base in _CANDIDATES if not any(_overlaps(base, *route) for route in routes))
     return Subnet(next(free, _CANDIDATES[0]))
+
+
+def blocks_of_host(path: str = _ROUTES) -> list[Block]:
+    """The blocks that the host has routes to, and those that private networks may be given here."""
+    found = [Block(4, destination & mask, mask.bit_count()) for destination, mask in _routes(path)]
+    return [*found, *(addresses.parse_block(Subnet(base).cidr) for base in _CANDIDATES)]
+
+
+def _routes(path: str) -> list[tuple[int, int]]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return list(_parse(file))
+    except OSError:
+        return []
 
 
 def _parse(lines: Iterable[str]) -> Iterable[tuple[int, int]]:
