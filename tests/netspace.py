@@ -7,10 +7,12 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 from typing import Any
 
 import pytest
 
+from rdock.linux import links
 from rdock.linux.namespaces import CLONE_NEWNET, setns, unshare
 from rdock.linux.netlink import Netlink
 
@@ -32,6 +34,13 @@ class Space:
 
     def enter(self) -> None:
         setns(self.fd)
+
+    def settle(self) -> None:
+        """Wait until all that is up carries frames, which the kernel sees to in its own time."""
+        end = time.monotonic() + PATIENCE
+        while not all(link.running for link in links.list_links(self.route) if link.up):
+            assert time.monotonic() < end, links.list_links(self.route)
+            time.sleep(0.002)
 
     def run(self, *command: str) -> str:
         """What a program prints in there; the test is skipped if it is not installed, fails if it does."""
@@ -56,8 +65,11 @@ class Space:
         return made
 
 
-def tcp(client: Space, server: Space, address: str, port: int = 8080) -> str | None:
-    """Connect to a listener of the server's; as whom it saw the client, None if nothing got through."""
+def tcp(client: Space, server: Space, address: str, port: int = 8080, *, at: str = "") -> str | None:
+    """Connect to a listener of the server's; as whom it saw the client, None if nothing got through.
+
+    It listens there, or `at` another address.
+    """
     everything = "::" if ":" in address else "0.0.0.0"
     listener, asking = (
         server.socket(socket.SOCK_STREAM, everything, port),
@@ -73,7 +85,7 @@ def talk(connection: socket.socket, listener: socket.socket, target: tuple[str, 
     connection.settimeout(SILENCE)
     try:
         connection.connect(target)
-    except OSError:
+    except TimeoutError:
         return None
     accepted, peer = listener.accept()
     with accepted:
@@ -85,10 +97,13 @@ def talk(connection: socket.socket, listener: socket.socket, target: tuple[str, 
     return str(peer[0])
 
 
-def udp(client: Space, server: Space, address: str, port: int = 8080) -> str | None:
+def udp(client: Space, server: Space, address: str, port: int = 8080, *, at: str = "") -> str | None:
     """As `tcp`, with one datagram there and one back."""
     everything = "::" if ":" in address else "0.0.0.0"
-    waiting, asking = server.socket(socket.SOCK_DGRAM, everything, port), client.socket(socket.SOCK_DGRAM, everything)
+    waiting, asking = (
+        server.socket(socket.SOCK_DGRAM, at or address, port),
+        client.socket(socket.SOCK_DGRAM, everything),
+    )
     with waiting, asking:
         return exchange(asking, waiting, (address, port))
 

@@ -28,7 +28,7 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4
 _RTN_UNICAST, _RTN_LOCAL, _RTPROT_STATIC = 1, 2, 4
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST = 0, 253, 254
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FR_ACT_TO_TBL = 6, 10, 15, 16, 1
-_IFF_UP, _RTEXT_FILTER_SKIP_STATS = 1, 8
+_IFF_UP, _IFF_RUNNING, _RTEXT_FILTER_SKIP_STATS = 0x1, 0x40, 8
 # fmt: on
 
 MAIN_TABLE = 254
@@ -52,7 +52,10 @@ class Link(Value):
     mac: str
     mtu: int
     up: bool
-    """Whether it has been set up, not whether there is a carrier."""
+    """Whether it has been set up."""
+    running: bool
+    """Whether it carries frames. It does so some milliseconds after both ends of a pair, or a port of a bridge, are
+    up: until then what is sent is lost, and ARP and TCP try again after a second."""
     master: int
     """Index of the bridge that it is a port of; 0 if of none."""
 
@@ -231,6 +234,7 @@ def _read_link(answer: bytes) -> Link:
         found.get(_IFLA_ADDRESS, b"").hex(":"),
         number(found.get(_IFLA_MTU)) or 0,
         bool(flags & _IFF_UP),
+        bool(flags & _IFF_RUNNING),
         number(found.get(_IFLA_MASTER)) or 0,
     )
 

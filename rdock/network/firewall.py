@@ -29,7 +29,13 @@ RULE_PRIORITY = 100
 DNS_PORT = 53
 
 _ECHO_REQUEST, _ECHO_REQUEST_6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT = 8, 128, 135, 136
-_FORWARDING = ("/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding")
+_SETTINGS = {
+    "/proc/sys/net/ipv4/ip_forward": "1",
+    "/proc/sys/net/ipv6/conf/all/forwarding": "1",
+    # New bridges use their own link-local address at once. Else, while they ask around for some seconds whether
+    # somebody has it, the router looks for no neighbour in another's name, and forwards no IPv6 to a container.
+    "/proc/sys/net/ipv6/conf/default/accept_dad": "0",
+}
 _BRIDGE_CALLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 # What the kernel answers where it has no IPv6, or no policy routing.
 _NOT_THERE = (errno.EAFNOSUPPORT, errno.EOPNOTSUPP)
@@ -39,12 +45,13 @@ def set_up(nl: Netlink, route: Netlink) -> bool:
     """Make a router of the network namespace that we are in, with this rule set and `lo` up.
 
     `nl` is of `nftables.open_netfilter`, `route` a NETLINK_ROUTE socket, both of this namespace. What is there
-    already stays. Returns whether sockets may be transparent: not so where the kernel lacks nftables' socket
-    expression or policy routing; all else works there. Raises OSError, e.g. EOPNOTSUPP without nf_tables.
+    already stays. Call it before bridges are made. Returns whether sockets may be transparent: not so where the
+    kernel lacks nftables' socket expression or policy routing; all else works there. Raises OSError, e.g. EOPNOTSUPP
+    without nf_tables.
     """
     links.change(route, links.LOOPBACK, up=True)
-    for path in _FORWARDING:
-        _write(path, "1")
+    for path, value in _SETTINGS.items():
+        _write(path, value)
     keep_bridges_out()
     if is_set_up(nl):
         return is_transparent(nl)

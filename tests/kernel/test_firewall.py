@@ -32,6 +32,7 @@ class Laboratory:
         self.world, self.a, self.neighbour, self.b = Space(), Space(), Space(), Space()
         self.router = Space()  # the process is in there now, as the plumber is
         self.nl = nftables.open_netfilter()
+        self.transparent = firewall.set_up(self.nl, self.router.route) if set_up else None
         self._wire_world()
         for bridge in ("br-a", "br-b"):
             links.add_bridge(self.router.route, bridge, up=True)
@@ -40,7 +41,8 @@ class Laboratory:
         self._wire(self.a, "br-a", 2)
         self._wire(self.neighbour, "br-a", 3)
         self._wire(self.b, "br-b", 2)
-        self.transparent = firewall.set_up(self.nl, self.router.route) if set_up else None
+        for space in (self.world, self.a, self.neighbour, self.b, self.router):
+            space.settle()
         for bridge in outward:
             firewall.open_network(self.nl, bridge)
 
@@ -224,13 +226,14 @@ def _forwarder(client: str, target: str) -> None:
         assert (data, peer[:2]) == (b"ask", (client, 4444))
         waiting.sendto(b"asked", peer)
         assert asking.recv(10) == b"asked"
-    # Who is not waited for goes out of nothing: what a container sends of itself to that address is not ours.
-    assert both(lab.b, lab.router, client) is None
+    # What a container sends there of itself is not for us, whatever listens.
+    everything = "::" if ":" in client else "0.0.0.0"
+    assert netspace.tcp(lab.b, lab.router, client, at=everything) is None
+    assert netspace.udp(lab.b, lab.router, client, at=everything) is None
 
 
 def _transparent(router: Space, kind: int, client: str) -> socket.socket:
-    made = router.socket(kind, "::" if ":" in client else "0.0.0.0")
-    made.close()
+    """A socket of the router's that speaks as a client of elsewhere."""
     router.enter()
     made = socket.socket(socket.AF_INET6 if ":" in client else socket.AF_INET, kind)
     made.settimeout(netspace.PATIENCE)

@@ -60,6 +60,8 @@ def _a_bridge_with_a_container() -> None:
     (default,) = inside.ip("-6", "route", "show", "default")
     assert (default["gateway"], default["metric"]) == ("fd00::1", 7)
 
+    for space in (router, inside):
+        space.settle()
     for address in ("172.30.0.1", "fd00::1"):
         assert netspace.tcp(inside, router, address) in ("172.30.0.2", "fd00::2")
 
@@ -78,13 +80,13 @@ def _the_lists_are_those_of_ip() -> None:
     links.add_address(nl, "br0", "fd00::1/64")
     theirs = {
         (link["ifindex"], link["ifname"], link.get("linkinfo", {}).get("info_kind", ""), link["address"], link["mtu"],
-         "UP" in link["flags"], link.get("master", ""))
+         "UP" in link["flags"], link["operstate"] in ("UP", "UNKNOWN"), link.get("master", ""))
         for link in router.ip("-d", "link")
     }  # fmt: skip
     ours = links.list_links(nl)
     names = {link.index: link.name for link in ours} | {0: ""}
     assert len(ours) == 202
-    assert {(k.index, k.name, k.kind, k.mac, k.mtu, k.up, names[k.master]) for k in ours} == theirs
+    assert {(k.index, k.name, k.kind, k.mac, k.mtu, k.up, k.running, names[k.master]) for k in ours} == theirs
     for space in (router, inside):
         expected = {
             (link["ifindex"], f"{address['local']}/{address['prefixlen']}")
@@ -185,6 +187,8 @@ def _a_macvlan(mode: str) -> None:
     links.change(inside.route, "eth0", up=True)
     links.add_address(inside.route, "eth0", "10.1.0.2/24")
     links.add_address(outside.route, "far", "10.1.0.1/24")
+    for space in (here, inside, outside):
+        space.settle()
     assert netspace.udp(inside, outside, "10.1.0.1") == "10.1.0.2"
 
 
