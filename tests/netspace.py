@@ -36,9 +36,9 @@ class Space:
         setns(self.fd)
 
     def settle(self) -> None:
-        """Wait until all that is up carries frames, which the kernel sees to in its own time."""
+        """Wait until the pairs that are up carry frames, which the kernel sees to in its own time."""
         end = time.monotonic() + PATIENCE
-        while not all(link.running for link in links.list_links(self.route) if link.up):
+        while not all(link.running for link in links.list_links(self.route) if link.kind == "veth"):
             assert time.monotonic() < end, links.list_links(self.route)
             time.sleep(0.002)
 

@@ -28,7 +28,8 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4
 _RTN_UNICAST, _RTN_LOCAL, _RTPROT_STATIC = 1, 2, 4
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_HOST = 0, 253, 254
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FR_ACT_TO_TBL = 6, 10, 15, 16, 1
-_IFF_UP, _IFF_RUNNING, _RTEXT_FILTER_SKIP_STATS = 0x1, 0x40, 8
+_IFLA_OPERSTATE, _OPERSTATE_UP = 16, b"\6"
+_IFF_UP, _RTEXT_FILTER_SKIP_STATS = 1, 8
 # fmt: on
 
 MAIN_TABLE = 254
@@ -54,8 +55,9 @@ class Link(Value):
     up: bool
     """Whether it has been set up."""
     running: bool
-    """Whether it carries frames. It does so some milliseconds after both ends of a pair, or a port of a bridge, are
-    up: until then what is sent is lost, and ARP and TCP try again after a second."""
+    """Whether the kernel has found a carrier and begun (operational state UP). It does so some milliseconds after both
+    ends of a veth pair are up: until then what is sent is lost, and ARP and TCP try again after a second. Of `lo` it
+    never says so, of a bridge only a while after it has a port."""
     master: int
     """Index of the bridge that it is a port of; 0 if of none."""
 
@@ -234,7 +236,7 @@ def _read_link(answer: bytes) -> Link:
         found.get(_IFLA_ADDRESS, b"").hex(":"),
         number(found.get(_IFLA_MTU)) or 0,
         bool(flags & _IFF_UP),
-        bool(flags & _IFF_RUNNING),
+        found.get(_IFLA_OPERSTATE) == _OPERSTATE_UP,
         number(found.get(_IFLA_MASTER)) or 0,
     )
 

@@ -7,6 +7,10 @@ asked for. Of the namespace's own ports only the name server's is open, and that
 What a port forwarder sends to a container comes from the client's own address (a socket with IP_TRANSPARENT), and
 the answers, which are addressed to somebody else, have to end here: what such a socket waits for gets a mark, and
 for what bears the mark table 100 says that every address is ours (the kernel's networking/tproxy.rst).
+
+A bridge with IPv6 must be given a link-local address of ours (LINK_LOCAL): the kernel's own comes a second after
+the first port and two more until it is known to be unique, and without one the router looks for no neighbour in
+another's name, so that it forwards nothing to a container, and a client's address cannot be kept.
 """
 
 from __future__ import annotations
@@ -27,14 +31,12 @@ MARK = 1
 ROUTING_TABLE = 100
 RULE_PRIORITY = 100
 DNS_PORT = 53
+LINK_LOCAL = "fe80::1/64"
 
 _ECHO_REQUEST, _ECHO_REQUEST_6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT = 8, 128, 135, 136
 _SETTINGS = {
     "/proc/sys/net/ipv4/ip_forward": "1",
     "/proc/sys/net/ipv6/conf/all/forwarding": "1",
-    # New bridges use their own link-local address at once. Else, while they ask around for some seconds whether
-    # somebody has it, the router looks for no neighbour in another's name, and forwards no IPv6 to a container.
-    "/proc/sys/net/ipv6/conf/default/accept_dad": "0",
 }
 _BRIDGE_CALLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 # What the kernel answers where it has no IPv6, or no policy routing.
@@ -45,9 +47,8 @@ def set_up(nl: Netlink, route: Netlink) -> bool:
     """Make a router of the network namespace that we are in, with this rule set and `lo` up.
 
     `nl` is of `nftables.open_netfilter`, `route` a NETLINK_ROUTE socket, both of this namespace. What is there
-    already stays. Call it before bridges are made. Returns whether sockets may be transparent: not so where the
-    kernel lacks nftables' socket expression or policy routing; all else works there. Raises OSError, e.g. EOPNOTSUPP
-    without nf_tables.
+    already stays. Returns whether sockets may be transparent: not so where the kernel lacks nftables' socket
+    expression or policy routing; all else works there. Raises OSError, e.g. EOPNOTSUPP without nf_tables.
     """
     links.change(route, links.LOOPBACK, up=True)
     for path, value in _SETTINGS.items():

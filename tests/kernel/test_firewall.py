@@ -38,6 +38,7 @@ class Laboratory:
             links.add_bridge(self.router.route, bridge, up=True)
             links.add_address(self.router.route, bridge, f"{ROUTER[bridge]}/24")
             links.add_address(self.router.route, bridge, f"{ROUTER6[bridge]}/64")
+            links.add_address(self.router.route, bridge, firewall.LINK_LOCAL)
         self._wire(self.a, "br-a", 2)
         self._wire(self.neighbour, "br-a", 3)
         self._wire(self.b, "br-b", 2)

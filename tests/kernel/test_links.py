@@ -80,7 +80,7 @@ def _the_lists_are_those_of_ip() -> None:
     links.add_address(nl, "br0", "fd00::1/64")
     theirs = {
         (link["ifindex"], link["ifname"], link.get("linkinfo", {}).get("info_kind", ""), link["address"], link["mtu"],
-         "UP" in link["flags"], link["operstate"] in ("UP", "UNKNOWN"), link.get("master", ""))
+         "UP" in link["flags"], link["operstate"] == "UP", link.get("master", ""))
         for link in router.ip("-d", "link")
     }  # fmt: skip
     ours = links.list_links(nl)
