@@ -17,7 +17,8 @@ from rdock.linux.namespaces import CLONE_NEWNET, setns, unshare
 from rdock.linux.netlink import Netlink
 
 PATIENCE = 5.0
-# What is dropped is known by silence. On one machine an answer takes less than a hundredth of this.
+# What is dropped is known by silence. An answer takes less than a hundredth of this; only of the first packets of a
+# new namespace some are lost and come again after a second, so who waits for an answer has more patience.
 SILENCE = 0.4
 
 
@@ -65,7 +66,9 @@ class Space:
         return made
 
 
-def tcp(client: Space, server: Space, address: str, port: int = 8080, *, at: str = "") -> str | None:
+def tcp(
+    client: Space, server: Space, address: str, port: int = 8080, *, at: str = "", within: float = PATIENCE
+) -> str | None:
     """Connect to a listener of the server's; as whom it saw the client, None if nothing got through.
 
     It listens there, or `at` another address.
@@ -77,12 +80,14 @@ def tcp(client: Space, server: Space, address: str, port: int = 8080, *, at: str
     )
     with listener, asking:
         listener.listen()
-        return talk(asking, listener, (address, port))
+        return talk(asking, listener, (address, port), within)
 
 
-def talk(connection: socket.socket, listener: socket.socket, target: tuple[str, int]) -> str | None:
-    """Connect and have a word sent back; as whom the listener saw it, None if nothing got through."""
-    connection.settimeout(SILENCE)
+def talk(
+    connection: socket.socket, listener: socket.socket, target: tuple[str, int], within: float = PATIENCE
+) -> str | None:
+    """Connect and have a word sent back; as whom the listener saw it, None if nothing got through in time."""
+    connection.settimeout(within)
     try:
         connection.connect(target)
     except TimeoutError:
@@ -97,7 +102,9 @@ def talk(connection: socket.socket, listener: socket.socket, target: tuple[str, 
     return str(peer[0])
 
 
-def udp(client: Space, server: Space, address: str, port: int = 8080, *, at: str = "") -> str | None:
+def udp(
+    client: Space, server: Space, address: str, port: int = 8080, *, at: str = "", within: float = PATIENCE
+) -> str | None:
     """As `tcp`, with one datagram there and one back."""
     everything = "::" if ":" in address else "0.0.0.0"
     waiting, asking = (
@@ -105,13 +112,15 @@ def udp(client: Space, server: Space, address: str, port: int = 8080, *, at: str
         client.socket(socket.SOCK_DGRAM, everything),
     )
     with waiting, asking:
-        return exchange(asking, waiting, (address, port))
+        return exchange(asking, waiting, (address, port), within)
 
 
-def exchange(asking: socket.socket, waiting: socket.socket, target: tuple[str, int]) -> str | None:
+def exchange(
+    asking: socket.socket, waiting: socket.socket, target: tuple[str, int], within: float = PATIENCE
+) -> str | None:
     """Send a datagram and have one sent back; as whom it was seen, None if nothing got through."""
     asking.sendto(b"ask", target)
-    waiting.settimeout(SILENCE)
+    waiting.settimeout(within)
     try:
         data, peer = waiting.recvfrom(10)
     except TimeoutError:
