@@ -42,6 +42,8 @@ class Settings(Value):
     """`rdock` or the name or path of an OCI runtime."""
     holder_linger: float = 5.0
     """Seconds that the shared namespaces outlive their last user, 0 to 10."""
+    low_ports: str = ""
+    """`+8000`: what is added to a published port that is for root only; empty: it is refused."""
     registry_mirrors: tuple[str, ...] = ()
     """URLs of mirrors of Docker Hub, tried in order before it."""
     insecure_registries: tuple[str, ...] = ()
@@ -119,4 +121,12 @@ def check(settings: Settings, where: str) -> Settings:
         raise InvalidParameter(f"{where}: unknown id mode: {settings.id_mode} (one of {', '.join(ID_MODES)})")
     if not 0 <= settings.holder_linger <= 10:
         raise InvalidParameter(f"{where}: holder-linger: not between 0 and 10 seconds")
+    if settings.low_ports and not 0 < low_port_offset(settings) < 65535:
+        raise InvalidParameter(f"{where}: low-ports: not a number to add, as +8000: {settings.low_ports}")
     return settings
+
+
+def low_port_offset(settings: Settings) -> int:
+    """The number in `low-ports`; 0 if there is none."""
+    digits = settings.low_ports[1:]
+    return int(digits[:6]) if settings.low_ports[:1] == "+" and digits.isdecimal() and digits.isascii() else 0

@@ -1,7 +1,7 @@
-"""Unix sockets that carry packets and descriptors (unix(7)), from the C module beneath `socket`.
+"""Sockets from the C module beneath `socket`; unix sockets that carry packets and descriptors (unix(7)).
 
 The Python part of `socket` wraps every constant in an enum, three milliseconds of every start. Here
-are only the calls that a start makes; who speaks TCP imports socket.
+are only the calls and constants that a start and what lives long need; who else speaks TCP imports socket.
 """
 
 from __future__ import annotations
@@ -14,16 +14,34 @@ from _socket import (
     AF_NETLINK,
     AF_UNIX,
     CMSG_SPACE,
+    IP_BIND_ADDRESS_NO_PORT,
+    IP_TRANSPARENT,
+    IPPROTO_IP,
+    IPPROTO_IPV6,
+    IPPROTO_TCP,
+    IPV6_PKTINFO,
+    IPV6_RECVPKTINFO,
+    IPV6_V6ONLY,
     MSG_CMSG_CLOEXEC,
     MSG_TRUNC,
     SCM_RIGHTS,
     SHUT_WR,
+    SO_ERROR,
+    SO_KEEPALIVE,
+    SO_LINGER,
+    SO_RCVBUF,
     SO_RCVTIMEO,
+    SO_REUSEADDR,
+    SOCK_CLOEXEC,
     SOCK_DGRAM,
+    SOCK_NONBLOCK,
     SOCK_RAW,
     SOCK_SEQPACKET,
     SOCK_STREAM,
     SOL_SOCKET,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
     inet_ntop,
     inet_pton,
     sethostname,
@@ -40,15 +58,37 @@ __all__ = [
     "AF_INET6",
     "AF_NETLINK",
     "AF_UNIX",
+    "CMSG_SPACE",
+    "IPPROTO_IP",
+    "IPPROTO_IPV6",
+    "IPPROTO_TCP",
+    "IPV6_PKTINFO",
+    "IPV6_RECVPKTINFO",
+    "IPV6_TRANSPARENT",
+    "IPV6_V6ONLY",
+    "IP_BIND_ADDRESS_NO_PORT",
+    "IP_PKTINFO",
+    "IP_TRANSPARENT",
     "MSG_TRUNC",
     "SHUT_WR",
+    "SOCK_CLOEXEC",
     "SOCK_DGRAM",
+    "SOCK_NONBLOCK",
     "SOCK_RAW",
     "SOCK_SEQPACKET",
     "SOCK_STREAM",
     "SOL_SOCKET",
+    "SO_ERROR",
+    "SO_KEEPALIVE",
+    "SO_LINGER",
+    "SO_RCVBUF",
     "SO_RCVTIMEO",
+    "SO_REUSEADDR",
+    "TCP_KEEPIDLE",
+    "TCP_KEEPINTVL",
+    "TCP_NODELAY",
     "accept",
+    "accept_from",
     "connect",
     "inet_ntop",
     "inet_pton",
@@ -59,6 +99,10 @@ __all__ = [
     "sethostname",
     "socket",
 ]
+
+# What _socket has no name for (ip(7), and linux/in6.h).
+IP_PKTINFO = 8
+IPV6_TRANSPARENT = 75
 
 
 def packet_pair() -> tuple[socket, socket]:
@@ -110,3 +154,9 @@ def accept(listener: socket) -> socket:
     """The next connection. Raises BlockingIOError if there is none and the listener does not block."""
     fd, _ = listener._accept()  # type: ignore[attr-defined]
     return socket(listener.family, listener.type, 0, fileno=fd)
+
+
+def accept_from(listener: socket) -> tuple[socket, tuple[str, int]]:
+    """As `accept`, with the address and port of who has connected."""
+    fd, address = listener._accept()  # type: ignore[attr-defined]
+    return socket(listener.family, listener.type, 0, fileno=fd), address[:2]

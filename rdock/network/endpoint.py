@@ -26,10 +26,19 @@ class PortBinding(Value):
     """0: any free one."""
     container_port: int
     protocol: str
+    host_port_end: int = 0
+    """The last of a range, of which the first free port is taken; 0: there is no range."""
 
     @property
     def key(self) -> str:
         return f"{self.container_port}/{self.protocol}"
+
+    @property
+    def host_ports(self) -> str:
+        """As the API's HostPort has them: `8080`, `8000-8010`, nothing for any free one."""
+        if not self.host_port:
+            return ""
+        return f"{self.host_port}-{self.host_port_end}" if self.host_port_end else str(self.host_port)
 
 
 def parse_publish(text: str) -> list[PortBinding]:
@@ -56,12 +65,11 @@ def parse_publish(text: str) -> list[PortBinding]:
         return [PortBinding(ip, 0, port, protocol) for port in container]
     host = _ports(host_text, f"invalid hostPort: {host_text}")
     if len(host) != len(container):
-        # One container port may be given a range to choose from; the first is as good as any.
         if len(container) != 1:
             raise InvalidParameter(
                 f"invalid ranges specified for container and host Ports: {parts[-1]} and {host_text}"
             )
-        host = host[:1]
+        return [PortBinding(ip, host[0], container[0], protocol, host[-1])]
     return [PortBinding(ip, there, here, protocol) for there, here in zip(host, container, strict=True)]
 
 
@@ -89,22 +97,23 @@ def to_bindings(found: list[PortBinding]) -> Bindings:
     """In the shape of the API's HostConfig.PortBindings."""
     bindings: Bindings = {}
     for binding in found:
-        port = str(binding.host_port) if binding.host_port else ""
-        bindings.setdefault(binding.key, []).append({"HostIp": binding.host_ip, "HostPort": port})
+        bindings.setdefault(binding.key, []).append({"HostIp": binding.host_ip, "HostPort": binding.host_ports})
     return bindings
 
 
 def from_bindings(bindings: Bindings) -> list[PortBinding]:
-    return [
-        PortBinding(entry["HostIp"], int(entry["HostPort"] or 0), int(key.split("/")[0]), key.split("/")[1])
-        for key, entries in bindings.items()
-        for entry in entries
-    ]
+    found = []
+    for key, entries in bindings.items():
+        port, _, protocol = key.partition("/")
+        for entry in entries:
+            first, _, last = entry["HostPort"].partition("-")
+            found.append(PortBinding(entry["HostIp"], int(first or 0), int(port), protocol, int(last or 0)))
+    return found
 
 
 def addresses(entries: list[dict[str, str]]) -> list[str]:
     """Bindings of one port as `docker port` shows them: `0.0.0.0:8080`."""
-    return [f"{_bracketed(entry['HostIp'] or '0.0.0.0')}:{entry['HostPort']}" for entry in entries]
+    return [f"{bracketed(entry['HostIp'] or '0.0.0.0')}:{entry['HostPort']}" for entry in entries]
 
 
 def parse_private_port(text: str) -> str:
@@ -115,5 +124,6 @@ def parse_private_port(text: str) -> str:
     return f"{int(port[:6])}/{protocol.lower() or 'tcp'}"
 
 
-def _bracketed(ip: str) -> str:
+def bracketed(ip: str) -> str:
+    """An address as it stands before a port."""
     return f"[{ip}]" if ":" in ip else ip

@@ -16,6 +16,7 @@ from rdock import jsontext, launch
 from rdock.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
 from rdock.linux import sockets
 from rdock.network.endpoint import Bindings, PortBinding
+from rdock.network.ports import check_privileged
 from rdock.network.subnet import Subnet
 from rdock.values import Value
 
@@ -159,19 +160,6 @@ def publish(uplink: Uplink, wanted: list[PortBinding]) -> Bindings:
         entry = {"HostIp": binding.host_ip or "0.0.0.0", "HostPort": str(port)}
         bindings.setdefault(binding.key, []).append(entry)
     return bindings
-
-
-def check_privileged(port: int) -> None:
-    try:
-        with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="utf-8") as file:
-            first = int(file.read())
-    except (OSError, ValueError):
-        return
-    if port < first:
-        raise Unavailable(
-            f"cannot publish port {port}: ports below {first} are for root",
-            hint=f"sudo sysctl -w net.ipv4.ip_unprivileged_port_start={port}, or publish a port from {first} up",
-        )
 
 
 def free_port(ip: str, protocol: str) -> int:

@@ -136,6 +136,8 @@ def test_settings(own_rdock: Rdock) -> None:
         ('{"holder-linger": "1"}', "holder-linger: not a number"),
         ('{"holder-linger": 60}', "not between 0 and 10"),
         ('{"holder-linger": NaN}', "config.json"),
+        ('{"low-ports": "8080"}', "low-ports: not a number to add, as +8000: 8080"),
+        ('{"low-ports": 8000}', "low-ports: not a string"),
         ('{"runtime": "nosuch", "holder-linger": 0}', "nosuch"),
     ],
 )
