@@ -1,0 +1,236 @@
+"""The name server of the networks: names of containers, as each may see them; all else is asked of the host's servers.
+
+It behaves as Docker's embedded server does. It runs in the host's network namespace, in the loop of another, with
+sockets that were made where the containers can reach them.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+
+from rdock.linux import sockets
+from rdock.network import dns_message as message
+from rdock.network import watch
+from rdock.network.dns_streams import Stream, Streams, plain_address
+from rdock.network.dns_upstream import Question, Upstream
+from rdock.network.watch import Watch
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+PORT = 53
+_MOST_QUESTIONS, _MOST_STREAMS = 1024, 128
+_LARGEST_DATAGRAM = 4096
+_AT_ONCE = 32
+_BACKLOG = 64
+# linux/in.h; Python does not know it.
+_SOL_IP, _IP_PKTINFO = 0, 8
+_KINDS = {message.A: (message.A,), message.AAAA: (message.AAAA,), message.ANY: (message.A, message.AAAA)}
+
+
+class View(Value):
+    """What one client may see."""
+
+    names: Mapping[str, Sequence[str]]
+    """Names in lower case → addresses of both families."""
+    reverse: Mapping[str, str]
+    """Addresses → names."""
+    outside: bool
+    """Whether other questions are passed on."""
+
+
+def open_sockets() -> tuple[sockets.socket, sockets.socket]:
+    """For datagrams and for streams, at all addresses of the namespace that the process is in. Raises OSError."""
+    try:
+        datagrams = _open(sockets.AF_INET6, sockets.SOCK_DGRAM)
+    except OSError as e:
+        if e.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+        # A kernel without IPv6.
+        datagrams = _open(sockets.AF_INET, sockets.SOCK_DGRAM)
+    try:
+        return datagrams, _open(datagrams.family, sockets.SOCK_STREAM)
+    except OSError:
+        datagrams.close()
+        raise
+
+
+def _open(family: int, kind: int) -> sockets.socket:
+    made = sockets.socket(family, kind)
+    try:
+        if family == sockets.AF_INET6:
+            made.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_V6ONLY, 0)
+        if kind == sockets.SOCK_STREAM:
+            made.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
+        elif family == sockets.AF_INET6:
+            made.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_RECVPKTINFO, 1)
+        else:
+            made.setsockopt(_SOL_IP, _IP_PKTINFO, 1)
+        made.bind(("::" if family == sockets.AF_INET6 else "0.0.0.0", PORT))
+        if kind == sockets.SOCK_STREAM:
+            made.listen(_BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+class NameServer:
+    """Answers what comes to its sockets, whenever the loop that it is in calls it. Nothing that comes makes it raise.
+
+    It takes no more than half of the descriptors that the process may have.
+    """
+
+    def __init__(
+        self,
+        udp: sockets.socket,
+        tcp: sockets.socket,
+        view: Callable[[str], View | None],
+        upstream: Callable[[str], list[str]],
+    ) -> None:
+        """`view`: what the client with an address sees; one who sees nothing is refused.
+        `upstream`: the addresses of the servers to ask for a client with this address, in order."""
+        self._udp = udp
+        self._view = view
+        self._watch = Watch()
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        room = soft // 2 if soft != resource.RLIM_INFINITY else 8 * _MOST_QUESTIONS
+        streams = min(_MOST_STREAMS, room // 4)
+        self._upstream = Upstream(self._watch, upstream, min(_MOST_QUESTIONS, room - streams))
+        udp.setblocking(False)
+        self._watch.watch(udp.fileno(), watch.IN, lambda _: self._receive())
+        self._streams = Streams(
+            tcp,
+            self._watch,
+            streams,
+            is_client=lambda address: view(address) is not None,
+            ask=self._ask_by_stream,
+            gone=self._upstream.cancel,
+        )
+
+    def wanted(self) -> dict[int, int]:
+        """All its descriptors → what to poll(2) for, at this moment; a mask of 0 is for errors."""
+        return dict(self._watch.masks)
+
+    def handle(self, fd: int, events: int) -> None:
+        """Do what a descriptor is ready for; nothing if it is none of its own."""
+        self._watch.handle(fd, events)
+
+    def timeout(self) -> float | None:
+        """Seconds until `tick` has something to do; None for never."""
+        return self._watch.timeout()
+
+    def tick(self) -> None:
+        """Give up what was waited for too long."""
+        self._watch.tick()
+
+    def close(self) -> None:
+        """Close all its sockets."""
+        self._streams.close()
+        self._upstream.close()
+        self._watch.forget(self._udp.fileno())
+        self._udp.close()
+
+    # -- clients ---------------------------------------------------------------------------------
+
+    def _receive(self) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                text, ancillary, flags, peer = self._udp.recvmsg(_LARGEST_DATAGRAM, 128)
+            except OSError:
+                return
+            query = None if flags & sockets.MSG_TRUNC else message.read(text)
+            if query is not None:
+                self._answer_datagram(text, query, [_way_back(*entry) for entry in ancillary], peer)
+
+    def _answer_datagram(
+        self, text: bytes, query: message.Query, source: list[tuple[int, int, bytes]], peer: tuple[str, int]
+    ) -> None:
+        def send(answer: bytes) -> None:
+            try:
+                self._udp.sendmsg([answer], source, 0, peer)
+            except OSError:
+                pass  # the client is gone, or takes nothing any more: it may ask again
+
+        def reply(answer: bytes | None) -> None:
+            send(message.shortened(answer, query, query.size) if answer else message.answer(query, message.SERVFAIL))
+
+        client = plain_address(peer[0])
+        now = self._answer(query, client, query.size)
+        if now is not None:
+            send(now)
+        elif not self._upstream.ask(Question((peer, text), client, text, query, False, reply)):
+            reply(None)
+
+    def _ask_by_stream(self, stream: Stream, text: bytes) -> bytes | None:
+        query = message.read(text)
+        if query is None:
+            stream.close()
+            return None
+        unable = message.answer(query, message.SERVFAIL)
+
+        def reply(answer: bytes | None) -> None:
+            stream.answer(answer or unable)
+
+        now = self._answer(query, stream.address, message.LARGEST)
+        if now is None and not self._upstream.ask(Question(stream, stream.address, text, query, True, reply)):
+            return unable
+        return now
+
+    # -- answers ---------------------------------------------------------------------------------
+
+    def _answer(self, query: message.Query, client: str, limit: int) -> bytes | None:
+        """What there is to say without asking others, if anything."""
+        if query.fault:
+            return message.answer(query, query.fault)
+        view = self._view(client)
+        if view is None:
+            return message.answer(query, message.REFUSED)
+        records = _records(view, query)
+        if records is not None:
+            return message.answer(query, message.NOERROR, records, ours=True, limit=limit)
+        # SERVFAIL is what Docker says on an internal network: nobody could be asked.
+        return None if view.outside else message.answer(query, message.SERVFAIL)
+
+
+def _records(view: View, query: message.Query) -> list[bytes] | None:
+    """What a client sees of the name that it asks for; None if that is no name of ours.
+
+    A name of ours is never asked of others, whatever is wanted of it: they would say that there is no such name.
+    """
+    if query.klass != message.IN or query.name is None:
+        return None
+    if query.kind == message.PTR:
+        name = view.reverse.get(message.address_of(query.name) or "")
+        if name is not None:
+            try:
+                return [message.name_record(name)]
+            except ValueError:  # a container may be called what no name can be
+                return []
+    addresses = view.names.get(query.name)
+    if addresses is None:
+        return None
+    kinds = _KINDS.get(query.kind, ())
+    found = [
+        message.address_record(kind, address)
+        for kind in kinds
+        for address in addresses
+        if (":" in address) == (kind == message.AAAA)
+    ]
+    # By chance, not in turn: in turn, who always asks for two names would always get the same of two addresses.
+    first = os.urandom(1)[0] % len(found) if len(found) > 1 else 0
+    return found[first:] + found[:first]
+
+
+def _way_back(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
+    """How a datagram came → how the answer is to leave: from the address that was asked, by the link it came by.
+
+    So who asks in the name of another container is not answered, nor is that one bothered: it is on another link.
+    """
+    if (level, kind) == (_SOL_IP, _IP_PKTINFO):
+        return level, kind, data[:8] + bytes(4)
+    return level, kind, data
