@@ -53,6 +53,7 @@ def clone(options: Options) -> int:
         config,
         original.host_config,
         options.text("--name") or name or _free_name(original),
+        networks=original.networks,
         rootfs=original.rootfs,
     )
     sys.stdout.write(made.container.id + "\n")

@@ -49,7 +49,10 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
     container_options.check_together(options, detach=detach, starts=starts)
     name, *words = options.arguments
     config = container_options.config(options, words, detach=detach)
-    host = container_options.host_config(options)
+    network_mode, networks = container_options.networks(options)
+    if network_mode == "host" and (options.list("--publish") or options.flag("--publish-all")):
+        sys.stderr.write("WARNING: Published ports are discarded when using host network mode\n")
+    host = container_options.host_config(options, network_mode)
     sharing.check(host, starts=starts)
     _tell_of_own_id(config, host)
     container_name = options.text("--name") or ""
@@ -74,7 +77,7 @@ def make(options: Options, *, detach: bool, starts: bool) -> Made:
         config = request.merge(config, own, given_command=bool(words))
         if options.flag("--replace"):
             _remove(container_name)
-        made = creating.create(image, name, config, host, container_name, rootfs=rootfs)
+        made = creating.create(image, name, config, host, container_name, networks=networks, rootfs=rootfs)
         cidfile.write(made.container.id)
     except BaseException:
         cidfile.remove()

@@ -54,13 +54,18 @@ _SHARED = """\
       --log-driver string        Logging driver for the container: json-file, local or none
       --log-opt list             Log driver options: max-size, max-file, labels, env
       --name string              Assign a name to the container
-      --network string           Connect a container to a network: slirp4netns, host or none
+      --ip string                IPv4 address (e.g., 172.30.100.104)
+      --ip6 string               IPv6 address (e.g., 2001:db8::33)
+      --mac-address string       Container MAC address (e.g., 92:d0:c6:0a:29:33)
+      --network network          Connect a container to a network
+      --network-alias list       Add network-scoped alias for the container
       --no-healthcheck           Disable any container-specified HEALTHCHECK
       --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)
       --pid string               PID namespace to use
       --platform string          Set platform if server is multi-platform capable
       --privileged               Give extended privileges to this container
   -p, --publish list             Publish a container's port(s) to the host
+  -P, --publish-all              Publish all exposed ports to random ports
       --pull string              Pull image before running (always, missing, never)
   -q, --quiet                    Suppress the pull output
       --read-only                Mount the container's root filesystem as read only
@@ -83,6 +88,7 @@ _SHARED = """\
   -v, --volume list              Bind mount a volume
   -w, --workdir string           Working directory inside the container
 """
+_PLAIN_MODES = [[mode] for mode in (*modes.MODES, "bridge", "default")]
 # Nothing follows from this here: health is not looked after.
 IDLE = ("--no-healthcheck",)
 
@@ -162,10 +168,14 @@ def config(options: Options, words: list[str], *, detach: bool) -> Config:
 def _hostname(options: Options) -> str:
     if options.text("--uts") == "host" or (options.text("--network") == "host" and not options.text("--hostname")):
         return os.uname().nodename
+    if (options.text("--network") or "").startswith("container:"):
+        from rdock.container import containers
+
+        return containers.lookup((options.text("--network") or "").partition(":")[2]).config.hostname
     return request.check_hostname(options.text("--hostname") or "")
 
 
-def host_config(options: Options) -> HostConfig:
+def host_config(options: Options, network_mode: str) -> HostConfig:
     """What it gets of this machine. Raises InvalidParameter, Unsupported, NoSuchContainer."""
     privileged = options.flag("--privileged")
     capabilities = capability_sets.resolve(options.list("--cap-add"), options.list("--cap-drop"), privileged)
@@ -173,8 +183,9 @@ def host_config(options: Options) -> HostConfig:
         binds=[_bind(text) for text in options.list("--volume")],
         container_id_file=options.text("--cidfile") or "",
         log_config=streams.parse_log_config(options.text("--log-driver") or "", options.list("--log-opt")),
-        network_mode=_network_mode(options),
+        network_mode=network_mode,
         port_bindings=_port_bindings(options),
+        publish_all_ports=options.flag("--publish-all"),
         restart_policy=request.parse_restart_policy(options.text("--restart") or ""),
         auto_remove=options.flag("--rm"),
         annotations=request.parse_annotations(options.list("--annotation")),
@@ -279,16 +290,64 @@ def _bind(text: str) -> str:
     return request.parse_bind(text, directory)
 
 
-def _network_mode(options: Options) -> str:
-    """The network that is asked for. Where the default one is not possible and nothing is to be published, none."""
-    mode = modes.parse(options.text("--network") or "")
-    if options.given("--network") or options.list("--publish"):
-        return mode
+# What cannot be with the network of another container, in the words of docker/cli.
+_NOT_SHARED = {
+    "--hostname": "hostname", "--dns": "dns", "--add-host": "custom host-to-IP mapping",
+    "--mac-address": "mac-address", "--publish": "port publishing", "--publish-all": "port publishing",
+    "--expose": "port exposing",
+}  # fmt: skip
+
+
+def _of_another(options: Options, text: str) -> str:
+    """The mode of a container that is in the network of another."""
+    from rdock.container import sharing
+
+    for name, what in _NOT_SHARED.items():
+        if options.given(name):
+            kind = "container type network mode" if "port" in what else "network mode"
+            raise InvalidParameter(f"conflicting options: {what} and the {kind}")
+    if any(options.given(name) for name in ("--ip", "--ip6")):
+        raise InvalidParameter("user specified IP address is supported on user defined networks only")
+    if options.given("--network-alias"):
+        raise InvalidParameter("network-scoped aliases are only supported for user-defined networks")
+    return sharing.parse("--network", text)
+
+
+_OF_ENDPOINT = ("--ip", "--ip6", "--mac-address", "--network-alias")
+
+
+def networks(options: Options) -> tuple[str, dict[str, Any]]:
+    """The network mode, and Docker's EndpointSettings of the networks that it is to be on.
+
+    Raises InvalidParameter and NotFound in Docker's words.
+    """
+    texts = options.list("--network")
+    if len(texts) == 1 and texts[0].startswith("container:"):
+        return _of_another(options, texts[0]), {}
+    if any(options.given(name) for name in _OF_ENDPOINT) or len(texts) > 1 or texts[:1] not in ([], *_PLAIN_MODES):
+        from rdock.network import wanted
+
+        given = wanted.Given(
+            aliases=options.list("--network-alias"), ip=options.text("--ip") or "", ip6=options.text("--ip6") or "",
+            mac=options.text("--mac-address") or "",
+        )  # fmt: skip
+        return wanted.parse(texts, given)
+    mode = modes.parse(texts[0] if texts else "")
+    if mode == "bridge":
+        _tell_of_no_way_out()
+        return mode, {mode: {}}
+    if texts or options.list("--publish") or mode != "slirp4netns":
+        return mode, {}
+    return ("none" if _tell_of_no_way_out() else mode), {}
+
+
+def _tell_of_no_way_out() -> bool:
+    """Tell if there can be no slirp4netns. Other containers, and published ports, can be reached all the same."""
     from rdock.network import uplink
 
     try:
         uplink.find()
     except Unavailable as e:
-        sys.stderr.write(f"rdock: note: this container has no network: {e.message}\n{e.hint}\n")
-        return "none"
-    return mode
+        sys.stderr.write(f"rdock: note: this container has no way out of here: {e.message}\n{e.hint}\n")
+        return True
+    return False

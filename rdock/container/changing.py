@@ -8,12 +8,13 @@ from rdock import paths
 from rdock.container import containers, events
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError
+from rdock.launch import debug
 from rdock.scope import scope
 from rdock.state import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 
@@ -32,8 +33,24 @@ def rename(container: Container, name: str) -> Container:
             containers.unlink_name(name, container.id)
             raise
         containers.unlink_name(container.name, container.id)
+    if renamed.networks:
+        _rename_endpoints(renamed)
     events.note(renamed, "rename", oldName=f"/{container.name}")
     return renamed
+
+
+def _rename_endpoints(container: Container) -> None:
+    """Have others find a container that runs under its new name. Never fails: the next start does it too."""
+    from rdock.network import leases, networks
+
+    try:
+        with networks.locked():
+            for name in container.networks:
+                network = networks.find(name)
+                if network is not None:
+                    leases.rename(network.id, container.id, container.name)
+    except RdockError as e:
+        debug(f"rename: {e.message}")
 
 
 @scope
@@ -47,6 +64,13 @@ def _changing(container_id: str) -> Iterator[Container]:
             yield container
         finally:
             os.ftruncate(lock.fd, 0)
+
+
+def set_networks(container: Container, added: dict[str, Any], removed: Iterable[str]) -> None:
+    """Note that a container is on more networks, or on fewer, with Docker's EndpointSettings of the new ones."""
+    with _changing(container.id) as container:
+        kept = {name: settings for name, settings in container.networks.items() if name not in removed}
+        containers.rewrite(container.id, networks={**kept, **added})
 
 
 def finish() -> None:

@@ -52,6 +52,8 @@ class HostConfig(Value):
     log_config: dict[str, Any] = {"Type": "json-file", "Config": {}}
     network_mode: str = "default"
     port_bindings: dict[str, list[dict[str, str]]] = {}
+    publish_all_ports: bool = False
+    """Ports that are exposed, by the image too, are published on ports of the kernel's choice."""
     restart_policy: dict[str, Any] = {"Name": "no", "MaximumRetryCount": 0}
     auto_remove: bool = False
     annotations: dict[str, str] = {}

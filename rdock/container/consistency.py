@@ -17,6 +17,7 @@ from rdock.container.containers import ID_LENGTH, Container, State
 from rdock.errors import DataLoss, NoSuchContainer, RdockError
 from rdock.image import catalog, checking, images
 from rdock.linux import process
+from rdock.network import leases, networks
 from rdock.state import record
 from rdock.storage import layers, staging
 
@@ -54,6 +55,7 @@ def mend(*, thorough: bool = False) -> list[str]:
     For a process that is root of the user's namespaces. What runs is not touched: everything is done under its lock.
     What cannot be repaired is told, a line each.
     """
+    from rdock.container import network_removal
     from rdock.image import journal, repairing
 
     removal.sweep()
@@ -67,6 +69,7 @@ def mend(*, thorough: bool = False) -> list[str]:
         is_known = os.path.isdir(paths.container(container_id))
         if (not is_known and not _is_at_work(container_id)) or (container is not None and container.name != name):
             containers.drop_name(name, container_id)
+    network_removal.mend_leases()
     return repairing.repair(thorough=thorough, standing=_standing())
 
 
@@ -106,6 +109,7 @@ def _look() -> Iterator[str]:
     for name in staging.left_behind():
         yield f"staging {name}: left by a process that was killed"
     yield from checking.findings()
+    yield from _networks()
     yield from _temporary_files()
 
 
@@ -219,6 +223,16 @@ def _run_directories() -> Iterator[str]:
     yield from (f"run directory {name[:12]}: its removal was broken off" for name in removed)
 
 
+def _networks() -> Iterator[str]:
+    damaged: list[DataLoss] = []
+    for network in networks.all_networks(damaged):
+        if problem := leases.damage(network.id):
+            yield f"network {network.name}: {problem}"
+    yield from (f"network: {error.message}" for error in damaged)
+    for network_id in leases.forsaken():
+        yield f"network {network_id[:12]}: it is no more, and a list of who is on it is left"
+
+
 def _temporary_files() -> Iterator[str]:
     for directory in _of_records():
         try:
@@ -234,7 +248,7 @@ def _temporary_files() -> Iterator[str]:
 def _of_records() -> list[str]:
     """The directories in which records are written."""
     holders = os.path.join(paths.holders(), process.boot_id())
-    shared = [paths.data(), paths.images(), paths.cache(), filters.cache(), holders, paths.layers()]
+    shared = [paths.data(), paths.networks(), paths.images(), paths.cache(), filters.cache(), holders, paths.layers()]
     each = [os.path.join(paths.layers(), chain) for chain in layers.chains()]
     return [*shared, *each, *map(paths.container, containers.ids())]
 

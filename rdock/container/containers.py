@@ -136,8 +136,17 @@ class Container(Value):
     host_config: HostConfig
     driver: str
     id_mode: str
+    networks: dict[str, Any] = {}
+    """Docker's EndpointSettings of the networks that it is on, by their names."""
     rootfs: str = ""
     """The directory that is its root, of one without an image."""
+
+    @property
+    def published(self) -> dict[str, list[dict[str, str]]]:
+        """The ports to publish, in the API's shape: those named, and with `-P` all that are exposed besides."""
+        host = self.host_config
+        exposed = self.config.exposed_ports if host.publish_all_ports else ()
+        return {**{key: [{"HostIp": "", "HostPort": ""}] for key in exposed}, **host.port_bindings}
 
     @property
     def short_id(self) -> str:

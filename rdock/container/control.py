@@ -13,7 +13,7 @@ from rdock.state import record
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
 
@@ -30,14 +30,24 @@ def pause(container: Container) -> None:
         raise Conflict(f"container {container.id} is restarting, wait until the container is running")
     if not state.can_pause:
         raise NotRunning(container.id)
-    _ask(container, {"do": "pause"})
+    _ask(container, {"do": "pause"}, lambda state: state.status == "paused")
 
 
 def unpause(container: Container) -> None:
     """Let them go on. Raises Conflict in Docker's words."""
     if not container.state().can_unpause:
         raise Conflict(f"container {container.id} is not paused")
-    _ask(container, {"do": "unpause"})
+    _ask(container, {"do": "unpause"}, lambda state: state.status == "running")
+
+
+def connect(container: Container, network: str, settings: dict[str, Any]) -> None:
+    """Put a running container on a network. Raises RdockError."""
+    _ask(container, {"do": "connect", "network": network, "settings": settings})
+
+
+def disconnect(container: Container, network: str) -> None:
+    """Take a running container off a network. Raises RdockError."""
+    _ask(container, {"do": "disconnect", "network": network})
 
 
 @scope
@@ -70,13 +80,22 @@ def held(container: Container, *, wanted: bool = True) -> Iterator[None]:
         connection.close()
 
 
-def _ask(container: Container, request: dict[str, Any]) -> None:
-    try:
-        attach.ask(container.bundle, request)
-    except OSError as e:
-        if not container.state().is_running:
-            raise NotRunning(container.id) from None
-        raise _unreachable(container, e) from e
+def _ask(container: Container, request: dict[str, Any], is_done: Callable[[State], bool] = lambda _: False) -> None:
+    """Have the monitor do something. One that is killed meanwhile has a successor soon, who is asked again."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            attach.ask(container.bundle, request)
+            return
+        except OSError as e:
+            state = container.state()
+            if not state.is_running:
+                raise NotRunning(container.id) from None
+            if is_done(state):
+                return
+            if not state.is_attended or time.monotonic() > until:
+                raise _unreachable(container, e) from e
+            time.sleep(0.01)
 
 
 def _unreachable(container: Container, error: OSError) -> SystemFailure:

@@ -17,6 +17,10 @@ from rdock.state.record import Lock
 from rdock.storage import driver, staging
 from rdock.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class Made(Value):
     """A container that was just created, with its run lock, which the caller owns."""
@@ -26,7 +30,14 @@ class Made(Value):
 
 
 def create(
-    image: Image | None, image_name: str, config: Config, host: HostConfig, name: str = "", *, rootfs: str = ""
+    image: Image | None,
+    image_name: str,
+    config: Config,
+    host: HostConfig,
+    name: str = "",
+    *,
+    networks: dict[str, Any],
+    rootfs: str = "",
 ) -> Made:
     """Create a container from an image, or on the directory `rootfs` without one; nothing of it runs yet.
 
@@ -54,6 +65,7 @@ def create(
             host_config=host,
             driver=driver.chosen(),
             id_mode=rootless.entered().mode,
+            networks=networks,
             rootfs=rootfs,
         )
         with staging.entry() as entry:

@@ -121,7 +121,7 @@ def _network() -> Finding:
         why, fix = "cannot open /dev/net/tun", "sudo chmod 666 /dev/net/tun"
     else:
         return Finding("network", OK, "slirp4netns")
-    return Finding("network", LIMITED, f"{why}: only --network host and none", fix)
+    return Finding("network", LIMITED, f"{why}: containers reach each other and not the world", fix)
 
 
 def _seccomp() -> Finding:
@@ -215,7 +215,10 @@ def info() -> dict[str, Any]:
         "CgroupVersion": "2" if group else "none delegated",
         "CgroupParent": group.parent if group else "",
         "DefaultRuntime": config.current().runtime,
-        "Network": "slirp4netns" if launch.find_program("slirp4netns") else "host and none only",
+        "Plugins": {"Network": ["bridge", "host", "macvlan", "null"]},
+        "DefaultNetwork": config.current().network,
+        "WayOut": "slirp4netns" if launch.find_program("slirp4netns") else "",
+        "ClientAddresses": "kept, but for those of the loopback",
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
         "KernelVersion": os.uname().release,
         "OperatingSystem": _operating_system(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from rdock.container.containers import Container, State
+from rdock.network import modes
 from rdock.network.subnet import PREFIX_LENGTH, Subnet
 from rdock.state import record, timestamp
 from rdock.values import Value
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rdock.container.size import Size
+    from rdock.network.leases import Lease
+    from rdock.network.networks import Network
 
 RUNNING = ("running", "paused", "restarting")
 
@@ -196,25 +199,19 @@ def mounts(container: Container) -> list[dict[str, Any]]:
 
 
 def network_names(container: Container) -> list[str]:
-    """The networks that a container is in; Docker calls the default one bridge."""
+    """The networks that a container is in."""
+    if container.networks:
+        return sorted(container.networks)
     mode = container.host_config.network_mode
-    if mode.startswith("container:"):
-        return []
-    return ["bridge" if mode == "default" else mode]
+    return ["bridge"] if mode == "default" else [mode] if mode in modes.MODES else []
 
 
 def _network(container: Container, state: State, status: str) -> dict[str, Any]:
     running = status in ("running", "paused")
     own = running and container.host_config.network_mode != "host"
-    connected = running and bool(state.subnet)
-    subnet = Subnet(state.subnet)
-    gateway = subnet.gateway if connected else ""
-    address, length = (subnet.address, PREFIX_LENGTH) if connected else ("", 0)
-    endpoint = {
-        "IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None, "GwPriority": 0,
-        "NetworkID": "", "EndpointID": "", "Gateway": gateway, "IPAddress": address, "IPPrefixLen": length,
-        "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": None,
-    }  # fmt: skip
+    endpoints = _endpoints(container, state, running=running)
+    # The fields of the default network stand outside as well, where they were before there were others.
+    first = endpoints.get("bridge") or (_endpoint() if container.networks else next(iter(endpoints.values()), {}))
     return {
         "Bridge": "",
         # The network namespace is as good as its process, and is known by it.
@@ -226,16 +223,57 @@ def _network(container: Container, state: State, status: str) -> dict[str, Any]:
         "LinkLocalIPv6PrefixLen": 0,
         "SecondaryIPAddresses": None,
         "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": address,
-        "IPPrefixLen": length,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": {name: dict(endpoint) for name in network_names(container)},
+        "EndpointID": first.get("EndpointID", ""),
+        "Gateway": first.get("Gateway", ""),
+        "GlobalIPv6Address": first.get("GlobalIPv6Address", ""),
+        "GlobalIPv6PrefixLen": first.get("GlobalIPv6PrefixLen", 0),
+        "IPAddress": first.get("IPAddress", ""),
+        "IPPrefixLen": first.get("IPPrefixLen", 0),
+        "IPv6Gateway": first.get("IPv6Gateway", ""),
+        "MacAddress": first.get("MacAddress", ""),
+        "Networks": endpoints,
     }
+
+
+def _endpoint(**known: Any) -> dict[str, Any]:
+    """Docker's EndpointSettings with what is known of them."""
+    return {
+        "IPAMConfig": None, "Links": None, "Aliases": None, "MacAddress": "", "DriverOpts": None, "GwPriority": 0,
+        "NetworkID": "", "EndpointID": "", "Gateway": "", "IPAddress": "", "IPPrefixLen": 0,
+        "IPv6Gateway": "", "GlobalIPv6Address": "", "GlobalIPv6PrefixLen": 0, "DNSNames": None, **known,
+    }  # fmt: skip
+
+
+def _endpoints(container: Container, state: State, *, running: bool) -> dict[str, Any]:
+    """NetworkSettings.Networks of the API."""
+    if not container.networks:
+        subnet = Subnet(state.subnet)
+        known = {}
+        if running and state.subnet:
+            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": PREFIX_LENGTH}
+        return {name: _endpoint(**known) for name in network_names(container)}
+    from rdock.network import leases, networks
+
+    found = {}
+    for name, settings in sorted(container.networks.items()):
+        network = networks.find(name)
+        lease = leases.of_network(network.id).get(container.id) if network and running else None
+        found[name] = _endpoint(**settings, NetworkID=network.id if network else "")
+        if network and lease:
+            found[name] |= _connected(network, lease)
+    return found
+
+
+def _connected(network: Network, lease: Lease) -> dict[str, Any]:
+    pool, pool6 = network.pool(4), network.pool(6)
+    return {
+        "EndpointID": lease.endpoint, "MacAddress": lease.mac, "IPAddress": lease.address,
+        "Gateway": str(pool.gateway) if pool and not network.internal else "",
+        "IPPrefixLen": pool.block.length if pool else 0, "GlobalIPv6Address": lease.address6,
+        "IPv6Gateway": str(pool6.gateway) if pool6 and not network.internal else "",
+        "GlobalIPv6PrefixLen": pool6.block.length if pool6 else 0,
+        "DNSNames": [lease.name, *lease.names] if lease.names else None,
+    }  # fmt: skip
 
 
 # -- ports -----------------------------------------------------------------------------------------

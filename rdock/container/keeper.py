@@ -8,6 +8,8 @@ most what the dead one had read and not written is missing from the log. If the 
 goes on alone; what is left when both are, the next command clears away.
 
                 monitor → keeper                                   keeper → monitor
+    f + fds     descriptors for the next `r`, of which there
+                    are more than go with one packet
     r + fds     a run begins; JSON: what the descriptors are       c   exit code of process 1, if the keeper is its
     s           its program has been let run                           parent by now; 255 if nobody knows it
     d           one of its streams is closed, by name
@@ -24,7 +26,7 @@ import time
 from rdock import jsontext, launch
 from rdock.container import background, removal
 from rdock.container.monitor import Monitor, Order
-from rdock.container.run import Heritage
+from rdock.container.run import MOST_FDS, Heritage
 from rdock.errors import SystemFailure
 from rdock.linux import prctl, sockets
 from rdock.linux.children import Children
@@ -66,6 +68,8 @@ class _Keeper:
         self.ours, self.theirs = sockets.packet_pair()
         self.children = Children()
         self.heritage: Heritage | None = None
+        self.arriving: list[int] = []
+        """Descriptors of one that is not there whole yet."""
         self.has_begun = False
         """Whether the program of the present run has been let run."""
         self.codes: dict[int, tuple[float, int]] = {}
@@ -87,6 +91,9 @@ class _Keeper:
                 return
 
     def _fork(self, *, succeeds: bool) -> None:
+        for fd in self.arriving if succeeds else ():
+            os.close(fd)  # who was about to leave them is dead
+        self.arriving = []
         self.worker = self._try_to_fork()
         if self.worker:
             return
@@ -132,7 +139,7 @@ class _Keeper:
         self.ours.setblocking(False)
         try:
             while True:
-                packet, fds = sockets.receive_fds(self.ours, 65536, 8)
+                packet, fds = sockets.receive_fds(self.ours, 65536, MOST_FDS)
                 if packet[:1] == b"d" and self.heritage is not None:
                     self.heritage = self.heritage.without(packet[1:].decode())
                 elif packet[:1] in (b"e", b"g"):
@@ -140,13 +147,25 @@ class _Keeper:
                     self.is_over = self.is_over or packet[:1] == b"g"
                 elif packet[:1] == b"s":
                     self.has_begun = True
+                elif packet[:1] == b"f":
+                    self.arriving += fds
                 elif packet[:1] == b"r":
-                    self._forget()
-                    self.heritage = Heritage.from_json(jsontext.parse(packet[1:]), fds)
+                    fds, self.arriving = self.arriving + fds, []
+                    self._take(Heritage.from_json(jsontext.parse(packet[1:]), fds))
                 elif not packet:
                     return
         except BlockingIOError:
             pass
+
+    def _take(self, heritage: Heritage) -> None:
+        """Keep what there is of a run, if all of it has come; else what was there before is the better."""
+        if len(heritage.fds) != heritage.count:
+            launch.debug(f"keeper: {len(heritage.fds)} descriptors of {heritage.count} have come")
+            for fd in heritage.fds:
+                os.close(fd)
+            return
+        self._forget()
+        self.heritage = heritage
 
     def _forget(self) -> None:
         if self.heritage is not None:

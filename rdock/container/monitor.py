@@ -16,8 +16,8 @@ from rdock.container import background, containers, events, exec, logs, removal,
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.pausing import Pausing
-from rdock.container.run import Heritage, Run
-from rdock.errors import DataLoss, InvalidParameter, RdockError, system_failure
+from rdock.container.run import MOST_FDS, Heritage, Run
+from rdock.errors import DataLoss, InvalidParameter, NotRunning, RdockError, system_failure
 from rdock.linux import mount as m
 from rdock.linux import namespaces, process, sockets
 from rdock.linux.children import Children
@@ -30,6 +30,8 @@ from rdock.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from rdock.container.wiring import Wiring
 
 # Seconds before a container is started again: doubled each time, up to the most, until a run has lasted.
 _FIRST_DELAY = 0.1
@@ -149,6 +151,7 @@ class Monitor:
         self.note(self.state)
         self.pausing.end_hold()  # who held it was connected with the one before
         self.run.serve(self.server)
+        self._watch_network()
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
 
@@ -156,8 +159,7 @@ class Monitor:
         ended = self.children.reap_all_but(self.run.pid)
         try:
             if self.run.mend_network(ended):
-                self._leave_heritage()
-                self._tell_keeper(b"s")
+                self._renew_heritage()
         except (RdockError, OSError) as e:
             launch.debug(f"the network is gone: {e}")  # as it would be without this
 
@@ -180,11 +182,25 @@ class Monitor:
         self.run.start()
         self._tell_keeper(b"s")
         self.run.serve(self.server)
+        self._watch_network()
         self.tell("start")
+
+    def _watch_network(self) -> None:
+        if self.run.wiring is not None:
+            self.run.wiring.watch(self.server, self._renew_heritage)
+
+    def _renew_heritage(self) -> None:
+        """What there is of the present run has changed, which goes on."""
+        self._leave_heritage()
+        self._tell_keeper(b"s")
 
     def _leave_heritage(self) -> None:
         heritage = self.run.heritage()
-        self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), heritage.fds)
+        fds = heritage.fds
+        while len(fds) > MOST_FDS:
+            self._tell_keeper(b"f", fds[:MOST_FDS])
+            fds = fds[MOST_FDS:]
+        self._tell_keeper(b"r" + jsontext.render(heritage.to_json()).encode(), fds)
 
     def _tell_keeper(self, packet: bytes, fds: list[int] | tuple[()] = ()) -> None:
         if self.keeper is None:
@@ -295,11 +311,22 @@ class Monitor:
                 self.pausing.unpause()
             case "hold":
                 self.pausing.hold(connection)
+            case "connect":
+                self._wiring().add(request["network"], request["settings"])
+                self._renew_heritage()
+            case "disconnect":
+                self._wiring().remove(request["network"])
+                self._renew_heritage()
             case "stop":
                 self._note_stop(keep=bool(request.get("keep")))
             case what:
                 raise InvalidParameter(f"the container's monitor does not know how to {what}")
         return {}
+
+    def _wiring(self) -> Wiring:
+        if self.run.wiring is None or not self.run.pid:
+            raise NotRunning(self.container.id)
+        return self.run.wiring
 
     def _exec(self, connection: sockets.socket, request: exec.Request) -> None:
         exec.check(self.container, self.state)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from rdock.container import containers, lifecycle
-from rdock.container.containers import Container
 from rdock.container.size import Sizes
 from rdock.errors import Conflict, InvalidParameter, NoSuchContainer
 from rdock.state import moment, timestamp
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 Filters = list[tuple[str, str]]
 
@@ -29,7 +32,7 @@ def prune(filters: Filters) -> tuple[list[str], int]:
     removed, freed = [], 0
     sizes = Sizes()
     for container in containers.all_containers():
-        if not container.state().can_be_removed or not all(_passes(container, *each) for each in filters):
+        if not container.state().can_be_removed or not passes(container.created, container.config.labels, filters):
             continue
         size = sizes.of(container).writable
         try:
@@ -41,9 +44,13 @@ def prune(filters: Filters) -> tuple[list[str], int]:
     return removed, freed
 
 
-def _passes(container: Container, key: str, value: str) -> bool:
+def passes(created: str, labels: Mapping[str, str], filters: Filters) -> bool:
+    """Whether what was created then and has these labels is among those that the filters choose."""
+    return all(_passes(created, labels, key, value) for key, value in filters)
+
+
+def _passes(created: str, labels: Mapping[str, str], key: str, value: str) -> bool:
     if key == "until":
-        return timestamp.to_ns(container.created) < int(value)
+        return timestamp.to_ns(created) < int(value)
     name, equals, wanted = value.partition("=")
-    labels = container.config.labels
     return (name in labels and (not equals or labels[name] == wanted)) == (key == "label")

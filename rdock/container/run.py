@@ -9,13 +9,13 @@ import os
 import time
 
 from rdock import jsontext
-from rdock.container import device_nodes, filters, sharing, spec, users
+from rdock.container import containers, device_nodes, filters, sharing, spec, users
 from rdock.container.containers import Container
 from rdock.container.pipes import Pipes
 from rdock.container.stdio import Server
 from rdock.linux import cgroup, idmap, namespaces
 from rdock.linux.inroot import O_PATH
-from rdock.network import endpoint, sandbox, subnet, uplink
+from rdock.network import endpoint, modes, sandbox, subnet, uplink
 from rdock.network.uplink import Uplink
 from rdock.runtime import engines
 from rdock.runtime.engines import Engine
@@ -26,6 +26,12 @@ from rdock.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+    from rdock.container.wiring import Wiring
+
+
+MOST_FDS = 200
+"""Descriptors that go with one packet from the monitor to the keeper; the kernel allows 253 (SCM_MAX_FD)."""
 
 
 class Heritage(Value):
@@ -40,7 +46,13 @@ class Heritage(Value):
     remains: list[str]
     """What the next of them are: namespaces by which to find other processes than process 1 (runtime/remains.py)."""
     uplink_pid: int
-    """0: none. The last two of `fds` are its `alive` and `log`."""
+    """0: none. The last two of `fds` before those of `wiring` are its `alive` and `log`."""
+    wiring: dict[str, Any]
+    """Its place on networks."""
+    count: int
+    """How many descriptors there are in all."""
+    wires: int
+    """How many of `fds`, the last ones, go with that."""
     fds: list[int]
 
     @classmethod
@@ -54,7 +66,9 @@ class Heritage(Value):
         place = self.streams.index(name)
         os.close(self.fds[place])
         return self._replace(
-            streams=self.streams[:place] + self.streams[place + 1 :], fds=self.fds[:place] + self.fds[place + 1 :]
+            streams=self.streams[:place] + self.streams[place + 1 :],
+            fds=self.fds[:place] + self.fds[place + 1 :],
+            count=self.count - 1,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -78,6 +92,7 @@ class Run:
         self._streams = (-1, -1, -1)
         self._terminal = -1
         self._uplink: Uplink | None = None
+        self.wiring = _wiring(container)
         self._is_let_go = False
 
     @property
@@ -99,9 +114,7 @@ class Run:
         """
         container = self.container
         host = container.host_config
-        files = sandbox.write_files(
-            container.directory, host.network_mode, container.config.hostname, self.subnet, _resolving(container)
-        )
+        files = self._files()
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
         try:
             user = users.resolve(root, container.config.user, host.group_add)
@@ -119,6 +132,27 @@ class Run:
             self._execute(bundle)
         finally:
             shared.close()
+
+    def _files(self) -> dict[str, str]:
+        """The files by which a container knows its network, made anew; of one in another's network that one's."""
+        container, mode = self.container, self.container.host_config.network_mode
+        if mode.startswith(sharing.CONTAINER):
+            return sandbox.files_of(containers.load(mode.removeprefix(sharing.CONTAINER)).directory)
+        addresses, nameserver = self._place()
+        return sandbox.write_files(
+            container.directory, mode, container.config.hostname, addresses, nameserver, _resolving(container),
+            is_named=self.wiring is not None and self.wiring.is_named,
+        )  # fmt: skip
+
+    def _place(self) -> tuple[list[str], str]:
+        """The container's addresses and its name server, which it is to know before it is made."""
+        if self.wiring is not None:
+            self.wiring.prepare()
+            self.bindings = self.wiring.publishing.bindings
+            return self.wiring.addresses, self.wiring.nameserver
+        if self.container.host_config.network_mode == "slirp4netns":
+            return [self.subnet.address], self.subnet.resolver
+        return [], ""
 
     def _execute(self, bundle: dict[str, Any]) -> None:
         container = self.container
@@ -143,8 +177,11 @@ class Run:
 
     def _connect(self, fds: dict[str, int]) -> None:
         """Give the new network namespace its way out and its published ports."""
+        if self.wiring is not None:
+            self.wiring.connect(fds["network"])
+            return
         host = self.container.host_config
-        wanted = endpoint.from_bindings(host.port_bindings)
+        wanted = endpoint.from_bindings(self.container.published)
         if host.network_mode != "slirp4netns":
             return
         self._uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
@@ -195,9 +232,13 @@ class Run:
         fds += self.engine.remains.values()
         if self._uplink is not None:
             fds += [self._uplink.alive, self._uplink.log]
+        wiring, more = self.wiring.heritage() if self.wiring is not None else ({}, [])
+        fds += more
         return Heritage(
-            pid=self.pid, since=self._since, terminal=self._terminal >= 0, streams=list(streams),
-            remains=list(self.engine.remains), uplink_pid=self._uplink.pid if self._uplink else 0, fds=fds,
+            wiring=wiring, count=len(fds), wires=len(more), pid=self.pid, since=self._since,
+            terminal=self._terminal >= 0,
+            streams=list(streams), remains=list(self.engine.remains),
+            uplink_pid=self._uplink.pid if self._uplink else 0, fds=fds,
         )  # fmt: skip
 
     def inherit(self, heritage: Heritage | None, group: str, bindings: endpoint.Bindings) -> None:
@@ -209,6 +250,8 @@ class Run:
         self.pid = heritage.pid
         first = 1 if heritage.terminal else len(heritage.streams)
         self.engine.remains |= dict(zip(heritage.remains, heritage.fds[first:], strict=False))
+        if heritage.wires and self.wiring is not None:
+            self.wiring.inherit(heritage.wiring, heritage.fds[-heritage.wires :])
         if heritage.uplink_pid:
             alive, log = heritage.fds[-2:]
             self._uplink = Uplink(heritage.uplink_pid, alive, -1, self.container.bundle, log)
@@ -236,6 +279,8 @@ class Run:
 
     def disconnect(self, *, wait: bool) -> None:
         """Let the way out of the network end; with `wait` its ports are free afterwards."""
+        if self.wiring is not None:
+            self.wiring.release()
         if self._uplink is not None and not self._is_let_go:
             self._is_let_go = True
             uplink.let_go(self._uplink)
@@ -247,6 +292,16 @@ class Run:
         """Kill what is left in the control group, and remove it."""
         if self.group is not None:
             self.group.end()
+
+
+def _wiring(container: Container) -> Wiring | None:
+    """Only what is on networks needs the modules for it."""
+    mode = container.host_config.network_mode
+    if mode in (*modes.MODES, "default") or mode.startswith(sharing.CONTAINER):
+        return None
+    from rdock.container.wiring import Wiring
+
+    return Wiring(container)
 
 
 def _resolving(container: Container) -> sandbox.Resolving:

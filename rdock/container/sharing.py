@@ -1,7 +1,7 @@
 """Which namespaces a container shares, with the host or with another container: `--pid`, `--ipc`, `--uts` …
 
-Without root, all containers' user namespaces are siblings, and whoever shares the pid or IPC namespace
-of another container has to live in that one's user namespace, which owns them. So one container can be
+Without root, all containers' user namespaces are siblings, and whoever shares the pid, IPC or network
+namespace of another container has to live in that one's user namespace, which owns them. So one container can be
 joined, or several that live in the same user namespace.
 """
 
@@ -24,6 +24,7 @@ _MODES = {
     "--uts": ("UTS", ("", "private", "host")),
     "--userns": ("USER", ("", "host")),
     "--cgroupns": ("CGROUP", ("", "private", "host")),
+    "--network": ("network", (CONTAINER,)),
 }
 _JOINABLE_IPC = ("shareable", "host")
 
@@ -74,17 +75,19 @@ def check(host: HostConfig, *, starts: bool) -> None:
 
 
 def _modes(host: HostConfig) -> dict[str, str]:
-    return {"pid": host.pid_mode, "ipc": host.ipc_mode}
+    network = host.network_mode if host.network_mode.startswith(CONTAINER) else ""
+    return {"pid": host.pid_mode, "ipc": host.ipc_mode, "network": network}
 
 
 def _donor(kind: str, mode: str) -> Container:
     container_id = mode.removeprefix(CONTAINER)
+    what = kind if kind == "network" else kind.upper()
     try:
         donor = containers.load(container_id)
     except NoSuchContainer:
-        raise Conflict(f"cannot join {kind.upper()} of a non running container: {container_id}") from None
+        raise Conflict(f"cannot join {what} of a non running container: {container_id}") from None
     if not donor.state().can_be_signalled:
-        raise Conflict(f"cannot join {kind.upper()} of a non running container: {container_id}")
+        raise Conflict(f"cannot join {what} of a non running container: {container_id}")
     ipc = donor.host_config.ipc_mode
     if kind == "ipc" and ipc not in _JOINABLE_IPC and not ipc.startswith(CONTAINER):
         raise Conflict(

@@ -97,6 +97,10 @@ class Server:
         """Do something whenever a descriptor is readable."""
         self._watched[fd] = action
 
+    def forget(self, fd: int) -> None:
+        """Do nothing any more when a descriptor is readable."""
+        self._watched.pop(fd, None)
+
     def when_gone(self, connection: sockets.socket, action: Callable[[], None]) -> None:
         """Do something when one who is connected leaves, or dies."""
         self._clients[connection.fileno()].on_leave = action

@@ -15,9 +15,10 @@ import os
 # the user become tiny: few are big, and the rest have the size that the kernel gives.
 _BIG = 1 << 20
 _MOST_BIG = 8
-_MOST_IDLE = 4
+_MOST_IDLE = 2
 _KERNELS_SIZE = 1 << 16
-_BY_HAND = 1 << 16
+# What is less than this is read and written, which for a few bytes is cheaper than the way through a pipe.
+_BY_HAND = 1 << 14
 # How often a direction may fill its pipe before it is others' turn.
 _ROUNDS = 4
 
@@ -78,21 +79,25 @@ class Pipes:
 
 
 class Carrier:
-    """From one descriptor to another, both of which do not block.
+    """From one socket to another, both of which do not block.
 
-    Without a pipe, for want of descriptors or of splice(2), a buffer of this process is in its place.
+    Much goes through a pipe. A little, or all for want of descriptors or of splice(2), through a buffer.
     """
 
-    __slots__ = ("_buffer", "_by_hand", "_held", "_pipe", "_pipes", "_sink", "_source", "ended", "is_told",
-                 "readable", "writable")  # fmt: skip
+    __slots__ = ("_buffer", "_can_splice", "_held", "_much", "_pipe", "_pipes", "_sink", "_source", "ended",
+                 "ends", "is_told", "readable", "writable")  # fmt: skip
 
     def __init__(self, source: int, sink: int, pipes: Pipes) -> None:
         self._source, self._sink, self._pipes = source, sink, pipes
         self._pipe: Pipe | None = None
         self._buffer = b""
         self._held = 0
-        self._by_hand = False
+        self._can_splice = True
+        self._much = False
+        """The last that came was, and so may be the next."""
         self.readable = self.writable = False
+        self.ends = False
+        """What can be read is followed by something else than bytes that make another edge: an end, an error."""
         self.ended = self.is_told = False
         """The source has; the sink was told so."""
 
@@ -111,10 +116,14 @@ class Carrier:
             could_go_on = self.writable if self._held else self.readable and not self.ended
             if not could_go_on:
                 break
-        if not self._held and self._pipe is not None:
-            self._pipes.give(self._pipe)
-            self._pipe = None
+        if not self._held:
+            self._let_pipe_go()
         return could_go_on
+
+    def mind_urgent(self) -> None:
+        """The source has urgent data, which splice(2) does not pass and behind which a read stops (tcp(7))."""
+        self._can_splice = False
+        self.ends = True
 
     def drop(self) -> None:
         """What is still on its way is lost."""
@@ -122,31 +131,42 @@ class Carrier:
             self._pipes.close(self._pipe)
             self._pipe = None
 
+    def _let_pipe_go(self) -> None:
+        """Back to the others; it is empty."""
+        if self._pipe is not None:
+            self._pipes.give(self._pipe)
+            self._pipe = None
+
     def _fill(self) -> None:
-        if self._pipe is None and not self._by_hand:
+        if not self._can_splice:
+            self._let_pipe_go()
+        elif self._much and self._pipe is None:
             self._pipe = self._pipes.take()
         try:
             if self._pipe is None:
                 self._buffer = os.read(self._source, _BY_HAND)
                 self._held = len(self._buffer)
+                self._much = self._held == _BY_HAND
+                # There was no more (epoll(7), question 9), so that there will be another edge.
+                self.readable = self._much or self.ends
             else:
                 self._held = os.splice(self._source, self._pipe.to, self._pipe.size, flags=os.SPLICE_F_NONBLOCK)
+                self._much = self._held >= _BY_HAND
             self.ended = not self._held
         except BlockingIOError:
             self.readable = False
         except OSError as e:
             if e.errno != errno.EINVAL or self._pipe is None:
                 raise
-            self._by_hand = True
-            self._pipes.give(self._pipe)
-            self._pipe = None
+            self._can_splice = False
 
     def _drain(self) -> None:
         try:
-            if self._pipe is None:
+            if self._buffer:
                 sent = os.write(self._sink, self._buffer)
                 self._buffer = self._buffer[sent:]
             else:
+                assert self._pipe is not None
                 sent = os.splice(self._pipe.out, self._sink, self._held, flags=os.SPLICE_F_NONBLOCK)
             self._held -= sent
         except BlockingIOError:

@@ -37,6 +37,23 @@ _ECHO_REQUEST, _ECHO_REQUEST_6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMEN
 _SETTINGS = {
     "/proc/sys/net/ipv4/ip_forward": "1",
     "/proc/sys/net/ipv6/conf/all/forwarding": "1",
+    # Those of IPv4 a new namespace has from the host, whatever that is for. A source that is of another link is a lie,
+    # a bridge answers for its own addresses only, and nobody tells us of better ways.
+    **{
+        f"/proc/sys/net/{family}/conf/{which}/{name}": value
+        for which in ("all", "default")
+        for family, name, value in (
+            ("ipv4", "rp_filter", "1"),
+            ("ipv4", "arp_ignore", "1"),
+            ("ipv4", "proxy_arp", "0"),
+            ("ipv4", "route_localnet", "0"),
+            ("ipv4", "accept_source_route", "0"),
+            ("ipv4", "accept_redirects", "0"),
+            ("ipv4", "send_redirects", "0"),
+            ("ipv6", "accept_ra", "0"),
+            ("ipv6", "accept_redirects", "0"),
+        )
+    },
 }
 _BRIDGE_CALLS = ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables")
 # What the kernel answers where it has no IPv6, or no policy routing.

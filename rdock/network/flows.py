@@ -117,11 +117,15 @@ class Flows:
         flow.outgoing, _ = self._dialer.dial(
             sockets.SOCK_DGRAM, client[:2], listener.container_port, as_client=as_client
         )
-        flow.outgoing.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, _RECEIVE_BYTES)
+        try:
+            flow.outgoing.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, _RECEIVE_BYTES)
+            self._loop.watch(flow.outgoing.fileno(), lambda _: self._give_back(flow))
+        except OSError:
+            flow.outgoing.close()
+            raise
         if as_client:
             flow.source = source
             self._sources.add(source)
-        self._loop.watch(flow.outgoing.fileno(), lambda _: self._give_back(flow))
         return flow
 
     def _give_back(self, flow: _Flow) -> None:

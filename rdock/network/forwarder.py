@@ -16,7 +16,7 @@ import select
 import time
 
 from rdock import jsontext
-from rdock.linux import process, signals, sockets
+from rdock.linux import prctl, process, signals, sockets
 from rdock.network.carrier import Carrier, Pipes
 from rdock.network.flows import Flows
 from rdock.network.target import Dialer, Target
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from rdock.network.ports import Listener
 
-_EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
-_READABLE = select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP
+_EDGES = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_END = select.EPOLLRDHUP | select.EPOLLERR | select.EPOLLHUP
+_READABLE = select.EPOLLIN | _END
 _WRITABLE = select.EPOLLOUT | select.EPOLLERR | select.EPOLLHUP
 # Connections that are accepted, and turns that one of them gets, before others have theirs.
 _ACCEPTED_AT_ONCE = 64
@@ -65,6 +66,7 @@ def run(listeners: Sequence[Listener], target: Target, *, control: int, transpar
 
 def _settle(listeners: Sequence[Listener], control: int) -> None:
     process.set_name("rdock-ports")
+    prctl.set_arguments("rdock-ports")
     signals.set_wakeup_fd(-1)
     signals.reset()
     for number in (signals.SIGPIPE, signals.SIGHUP, signals.SIGINT):
@@ -87,6 +89,7 @@ class _Forwarder:
         """Those that have had their turn and could go on."""
         self.accepting: dict[int, Listener] = {}
         self.paused = False
+        self.retry_at = 0.0
         self.waiting: list[tuple[sockets.socket, tuple[str, int], int]] = []
         """Accepted, when there was no descriptor left for the other half."""
         self.control = control
@@ -121,19 +124,18 @@ class _Forwarder:
             turns, self.again = self.again, {}
             for connection in turns:
                 connection.pump()
+            if self.paused and time.monotonic() >= self.retry_at:
+                self.resume()
             if self.flows.count:
                 self.flows.expire(time.monotonic())
-            if not events:
-                if self.paused:
-                    self.resume()
-                elif not turns:
-                    self.pipes.drop_idle()
+            if not events and not turns:
+                self.pipes.drop_idle()
 
     def _timeout(self) -> float:
         if self.again:
             return 0
         if self.paused:
-            return _PAUSE
+            return max(0.001, self.retry_at - time.monotonic())
         if self.pipes.has_idle:
             return _IDLE
         return self.flows.seconds_left() if self.flows.count else -1
@@ -189,11 +191,17 @@ class _Forwarder:
             else:
                 reset(client)
             return
-        self.connections.add(_Connection(self, client, server, there))
+        connection = _Connection(self, client, server, there)
+        self.connections.add(connection)
+        try:
+            connection.begin()
+        except OSError:
+            connection.abort()  # no memory for it, or more than may be watched (epoll(7))
 
     def _pause(self) -> None:
         """Let clients wait in the kernel's queue until there is room again."""
         self.paused = True
+        self.retry_at = time.monotonic() + _PAUSE
         for fd in self.accepting:
             self.epoll.modify(fd, 0)
 
@@ -231,20 +239,23 @@ class _Connection:
         self.established = self.closed = False
         self.forth = Carrier(client.fileno(), server.fileno(), forwarder.pipes)
         self.back = Carrier(server.fileno(), client.fileno(), forwarder.pipes)
+
+    def begin(self) -> None:
+        """Raises OSError."""
+        client, server, forwarder = self.client, self.server, self.forwarder
         client.setblocking(False)
         for each in (client, server):
             each.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NODELAY, 1)
             each.setsockopt(sockets.SOL_SOCKET, sockets.SO_KEEPALIVE, 1)
+            # What is urgent at one end is a byte among others at the other, and not lost.
+            each.setsockopt(sockets.SOL_SOCKET, sockets.SO_OOBINLINE, 1)
             each.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPIDLE, _KEEPALIVE[0])
             each.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_KEEPINTVL, _KEEPALIVE[1])
         forwarder.watch(client.fileno(), self._client_event, _EDGES)
         forwarder.watch(server.fileno(), self._server_event, _EDGES)
 
     def _client_event(self, mask: int) -> None:
-        if mask & _READABLE:
-            self.forth.readable = True
-        if mask & _WRITABLE:
-            self.back.writable = True
+        self._note(mask, self.forth, self.back)
         if self.established:
             self.pump()
         if mask & select.EPOLLERR and (self.forth.ended or not self.established):
@@ -258,13 +269,20 @@ class _Connection:
                 self.abort()
                 return
             self.established = True
-        if mask & _READABLE:
-            self.back.readable = True
-        if mask & _WRITABLE:
-            self.forth.writable = True
+        self._note(mask, self.back, self.forth)
         self.pump()
         if mask & select.EPOLLERR and self.back.ended:
             self.abort()
+
+    def _note(self, mask: int, out: Carrier, into: Carrier) -> None:
+        """What an event says to the carriers out of a socket and into it."""
+        if mask & select.EPOLLPRI:
+            out.mind_urgent()
+        if mask & _READABLE:
+            out.readable = True
+            out.ends = out.ends or bool(mask & _END)
+        if mask & _WRITABLE:
+            into.writable = True
 
     def pump(self) -> None:
         """Carry what can be carried, both ways."""

@@ -11,7 +11,7 @@ import os
 
 from rdock import paths
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NotFound
-from rdock.network import addresses, pools
+from rdock.network import addresses, networks, pools
 from rdock.network.addresses import Address
 from rdock.network.networks import DEFAULT, Network, Pool
 from rdock.state import record
@@ -42,6 +42,8 @@ class Lease(Value):
     address6: str = ""
     names: list[str] = []
     """What it is called on this network besides: aliases, the beginning of its id."""
+    servers: list[str] = []
+    """Whom the name server is to ask in its name, in place of the host's servers."""
 
 
 def of_network(network_id: str) -> dict[str, Lease]:
@@ -61,7 +63,14 @@ def living(network: Network, is_alive: IsAlive) -> list[Lease]:
 
 
 def take(
-    network: Network, container: str, name: str, wanted: dict[str, Any], names: Iterable[str], is_alive: IsAlive
+    network: Network,
+    container: str,
+    name: str,
+    wanted: dict[str, Any],
+    names: Iterable[str],
+    is_alive: IsAlive,
+    *,
+    servers: Iterable[str] = (),
 ) -> Lease:
     """Put a container on a network, whose record this is under the network lock.
 
@@ -73,6 +82,7 @@ def take(
     except DataLoss:
         before = {}  # whoever runs keeps the addresses that the kernel knows; nothing better can be done
     others = {key: lease for key, lease in before.items() if key != container and is_alive(key)}
+    old = before.get(container)  # of a try that was broken off: what is left of it has names made of this
     taken = {text for lease in others.values() for text in (lease.address, lease.address6) if text}
     ipam = wanted.get("IPAMConfig") or {}
     found = []
@@ -80,8 +90,9 @@ def take(
         found.append(_address(network, network.pool(version), ipam.get(key) or "", taken))
     address, address6 = found
     made = Lease(
-        container, name, os.urandom(_ID_BYTES).hex(), wanted.get("MacAddress") or _mac(address or address6),
-        str(address or ""), str(address6 or ""), list(names),
+        container, name, old.endpoint if old else os.urandom(_ID_BYTES).hex(),
+        wanted.get("MacAddress") or _mac(address or address6),
+        str(address or ""), str(address6 or ""), list(names), list(servers),
     )  # fmt: skip
     _write(network.id, {**others, container: made})
     return made
@@ -101,6 +112,26 @@ def rename(network_id: str, container: str, name: str) -> None:
     before = of_network(network_id)
     if container in before:
         _write(network_id, {**before, container: before[container]._replace(name=name)})
+
+
+def damage(network_id: str) -> str:
+    """What is wrong with the record of a network's leases, if anything is."""
+    try:
+        of_network(network_id)
+    except DataLoss as e:
+        return e.message
+    return ""
+
+
+def forsaken() -> list[str]:
+    """The ids of networks that are no more and of which a record of leases is left, by a removal broken off."""
+    known = {*networks.ids(), *(network.id for network in networks.all_networks([]))}
+    try:
+        names = os.listdir(paths.networks())
+    except OSError:
+        return []
+    found = {name.removesuffix(".leases") for name in names if name.endswith(".leases")}
+    return sorted(found - known)
 
 
 def forget(network_id: str) -> None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from rdock.errors import InvalidParameter, NotThereYet
+from rdock import config
 
 MODES = ("none", "host", "slirp4netns")
 
 
 def parse(text: str) -> str:
-    """The network of a container from `--network`; Docker's default names mean the default here.
+    """The network of a container from `--network`; without one it is the default.
 
-    Raises InvalidParameter for one that does not exist.
+    Raises NotFound for one that does not exist.
     """
-    if text in ("", "default", "bridge"):
-        return "slirp4netns"
-    if text.startswith("container:"):
-        raise NotThereYet(f"'--network {text}' is not there yet")
-    if text not in MODES:
-        raise InvalidParameter(f"network {text} not found")
-    return text
+    if text in ("", "default"):
+        return config.current().network
+    if text in (*MODES, "bridge"):
+        return text
+    from rdock.network import networks
+
+    return networks.lookup(text).name

@@ -7,7 +7,6 @@ is on it (leases.py). Changes are made under the network lock; reading takes non
 
 from __future__ import annotations
 
-import hashlib
 import os
 
 from rdock import paths
@@ -30,8 +29,15 @@ PREDEFINED = {"bridge": "bridge", "host": "host", "none": "null"}
 """The names of the networks that are always there, and their drivers."""
 DRIVERS = ("bridge", "macvlan")
 """Of which a user can make networks."""
+SCOPE = "local"
+"""Of all of them, in Docker's words: there is no cluster."""
 BRIDGE_NAME = "com.docker.network.bridge.name"
 _ID_LENGTH = 64
+_IDS = {
+    "bridge": "46f249c14c65ce9da97bf203852666adf5872c09809785d344740d802f299837",
+    "host": "287a3f56d6c437985f56edf88d2b3077161f8d1dfda9574b36c8a94c651a93d2",
+    "none": "3e2edde0afee8f589f67edb639d2365ab7bebf4b3a6c54d6adccad2677a23add",
+}
 _HEX = frozenset("0123456789abcdef")
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
@@ -115,24 +121,44 @@ class Wanted(Value):
 # -- finding ---------------------------------------------------------------------------------------
 
 
-def all_networks() -> list[Network]:
-    """The three that are always there, then the others by name."""
-    found = {network.id: network for network in _recorded()}
-    predefined = [found.pop(_fixed_id(name), _predefined(name)) for name in PREDEFINED]
+def all_networks(damaged: list[DataLoss] | None = None) -> list[Network]:
+    """The three that are always there, then the others by name.
+
+    What is wrong with those whose record is damaged goes to `damaged`. Without that it is raised: who is about to
+    take addresses must know all that are taken.
+    """
+    found: dict[str, Network] = {}
+    for network_id in ids():
+        try:
+            network = load(network_id)
+        except DataLoss as e:
+            if damaged is None:
+                raise
+            damaged.append(e)
+            continue
+        if network is not None:
+            found[network_id] = network
+    predefined = [found.pop(_IDS[name], _predefined(name)) for name in PREDEFINED]
     return [*predefined, *sorted(found.values(), key=lambda network: network.name)]
 
 
 def find(name: str) -> Network | None:
-    """The network that a name, an id or the beginning of an id means. Raises InvalidParameter for several."""
+    """The network that a name, an id or the beginning of an id means.
+
+    Raises InvalidParameter for several, DataLoss if it may be one whose record is damaged.
+    """
     if name in PREDEFINED:
-        return _load(_fixed_id(name)) or _predefined(name)
-    found = all_networks()
-    for network in found:
-        if name in (network.name, network.id):
-            return network
-    matching = [network for network in found if name and network.id.startswith(name)]
+        return load(_IDS[name]) or _predefined(name)
+    damaged: list[DataLoss] = []
+    found = all_networks(damaged)
+    matching = [network for network in found if name in (network.name, network.id)]
+    matching = matching or [network for network in found if name and network.id.startswith(name)]
     if len(matching) > 1:
         raise InvalidParameter(f"network {name} is ambiguous ({len(matching)} matches found based on ID prefix)")
+    if not matching and damaged:
+        raise damaged[0]
+    if matching and matching[0].is_predefined:
+        return find(matching[0].name)  # its record may be the damaged one
     return matching[0] if matching else None
 
 
@@ -151,34 +177,38 @@ def settled(network: Network) -> Network:
     """
     if network.name != DEFAULT or network.pools:
         return network
-    made = _load(network.id) or network._replace(pools=(_pool(pools.choose(_taken())),), created=timestamp.now())
-    _write(made)
+    made = load(network.id)
+    if made is None:
+        block = pools.choose([*_blocks_of(all_networks()), *subnet.blocks_of_host()])
+        made = network._replace(pools=(Pool(block, block.first.plus(1), block, {}),), created=timestamp.now())
+        _write(made)
     return made
 
 
-def _recorded() -> Iterator[Network]:
+def ids() -> list[str]:
+    """The ids of all networks that have a record, also of those whose record is damaged."""
     try:
         names = os.listdir(paths.networks())
     except OSError:
-        return
-    for name in names:
-        network_id = name.removesuffix(".json")
-        if len(network_id) == _ID_LENGTH and set(network_id) <= _HEX:
-            found = _load(network_id)
-            if found is not None:
-                yield found
+        return []
+    found = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return [each for each in found if len(each) == _ID_LENGTH and set(each) <= _HEX]
 
 
-def _load(network_id: str) -> Network | None:
+def load(network_id: str) -> Network | None:
+    """The network with this full id, if it has a record. Raises DataLoss if that is damaged."""
     path = _path(network_id)
-    found = record.read(path)
-    if found is None:
-        return None
+    hint = f"rdock network rm {network_id[:12]} removes it, when none of its containers runs"
     try:
-        given = {**found, "Pools": tuple(Pool.from_json(each) for each in found.get("Pools", ()))}
+        found = record.read(path)
+        if found is None:
+            return None
+        pools_ = tuple(Pool.from_json(each) for each in found.get("Pools", ()))
+        return record.from_json(Network, {**found, "Pools": pools_}, path)
+    except DataLoss as e:
+        raise DataLoss(e.message, hint) from None
     except (InvalidParameter, KeyError, TypeError, AttributeError) as e:
-        raise DataLoss(f"cannot read {path}: {e}") from None
-    return record.from_json(Network, given, path)
+        raise DataLoss(f"cannot read {path}: {e}", hint) from None
 
 
 def _write(network: Network) -> None:
@@ -191,11 +221,7 @@ def _path(network_id: str) -> str:
 
 
 def _predefined(name: str) -> Network:
-    return Network(_fixed_id(name), name, "", PREDEFINED[name])
-
-
-def _fixed_id(name: str) -> str:
-    return hashlib.sha256(f"rdock network {name}".encode()).hexdigest()
+    return Network(_IDS[name], name, "", PREDEFINED[name])
 
 
 # -- making ----------------------------------------------------------------------------------------
@@ -227,60 +253,28 @@ def create(wanted: Wanted) -> Network:
         raise NotFound(
             f'could not find plugin {wanted.driver} in v1 plugin registry: plugin "{wanted.driver}" not found'
         )
+    from rdock.network import ipam, options
+
+    settings = options.check(wanted.driver, wanted.options, ipv6=wanted.ipv6)
     with locked():
-        if any(network.name == wanted.name for network in all_networks()):
+        settled(lookup(DEFAULT))  # which has the first block, as with Docker, also when it is used later
+        others = all_networks()
+        if any(network.name == wanted.name for network in others):
             raise Conflict(f"network with name {wanted.name} already exists")
         made = Network(
-            os.urandom(_ID_LENGTH // 2).hex(), wanted.name, timestamp.now(), wanted.driver, _pools(wanted),
+            os.urandom(_ID_LENGTH // 2).hex(), wanted.name, timestamp.now(), wanted.driver,
+            ipam.pools_for(wanted, _blocks_of(others)),
             internal=wanted.internal, attachable=wanted.attachable, ipv6=wanted.ipv6,
-            chosen=any(pool.get("Subnet") for pool in wanted.pools), options=wanted.options, labels=wanted.labels,
+            chosen=any(pool.get("Subnet") for pool in wanted.pools), options=settings, labels=wanted.labels,
         )  # fmt: skip
+        options.check_devices(made, others)
         _write(made)
     note(made, "create")
     return made
 
 
-def _pools(wanted: Wanted) -> tuple[Pool, ...]:
-    """The addresses of a new network: those that are asked for, and for a family without any a block of our choice."""
-    taken = _taken()
-    found: list[Pool] = []
-    for given in wanted.pools:
-        if not given.get("Subnet"):
-            continue
-        pool = Pool.from_json(given)
-        pools.check_overlap(pool.block, [*_blocks_of_networks(), *(other.block for other in found)])
-        _check(pool)
-        found.append(pool)
-    if not any(pool.block.version == 4 for pool in found):
-        found.insert(0, _pool(pools.choose(taken)))
-    if wanted.ipv6 and not any(pool.block.version == 6 for pool in found):
-        found.append(_pool(pools.choose_6(taken)))
-    return tuple(found)
-
-
-def _check(pool: Pool) -> None:
-    if pool.block.size < 4:
-        raise InvalidParameter(f"the block {pool.block} is too small: it has no room for a gateway and a container")
-    if not pool.block.is_usable(pool.gateway):
-        raise InvalidParameter(f"no matching subnet for gateway {pool.gateway}")
-    if not pool.block.holds(pool.range):
-        raise InvalidParameter(f"no matching subnet for range {pool.range}")
-    for address in pool.reserved.values():
-        if address not in pool.block:
-            raise InvalidParameter(f"no matching subnet for aux-address {address}")
-
-
-def _pool(block: Block) -> Pool:
-    return Pool(block, block.first.plus(1), block, {})
-
-
-def _taken() -> list[Block]:
-    """The blocks that a new network cannot have: of other networks, of routes of the host, of the way out."""
-    return [*_blocks_of_networks(), *subnet.blocks_of_host()]
-
-
-def _blocks_of_networks() -> list[Block]:
-    return [pool.block for network in all_networks() for pool in network.pools]
+def _blocks_of(networks: Iterable[Network]) -> list[Block]:
+    return [pool.block for network in networks for pool in network.pools]
 
 
 def check_name(name: str) -> None:
@@ -301,6 +295,13 @@ def remove(network: Network, used_by: Iterable[tuple[str, str]]) -> None:
 
     `used_by` are the names and the endpoints' ids of those who are. Raises Forbidden in Docker's words.
     """
+    check_removable(network, used_by)
+    forget(network.id)
+    note(network, "destroy")
+
+
+def check_removable(network: Network, used_by: Iterable[tuple[str, str]]) -> None:
+    """What `remove` raises, if it would."""
     if network.is_predefined:
         raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
     for name, endpoint in used_by:
@@ -308,8 +309,11 @@ def remove(network: Network, used_by: Iterable[tuple[str, str]]) -> None:
             f"error while removing network: network {network.name} id {network.id} has active endpoints "
             f'(name:"{name}" id:"{endpoint[:12]}")'
         )
-    record.remove(_path(network.id))
-    note(network, "destroy")
+
+
+def forget(network_id: str) -> None:
+    """Remove a record, whatever it is like. Only under the network lock."""
+    record.remove(_path(network_id))
 
 
 def note(network: Network, action: str, **attributes: str) -> None:

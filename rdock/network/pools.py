@@ -16,7 +16,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
-_DEFAULT_BRIDGE = "172.17.0.0/16"
 # An interface identifier of 64 bits is what IPv6 is made for (RFC 4291, 2.5.1).
 _LENGTH_6 = 64
 

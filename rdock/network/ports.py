@@ -37,7 +37,7 @@ class Listener(Value):
 
 
 class _Taken(Exception):
-    """Another has the port."""
+    """Another has the port, at this address."""
 
 
 class _Refused(Exception):
@@ -118,19 +118,19 @@ def _bind_any(binding: PortBinding) -> tuple[int, list[Listener]]:
 
 def _bind_first(binding: PortBinding, offset: int) -> tuple[int, list[Listener]]:
     """The first of the range that is free. Raises _Refused if one was not tried for want of a right."""
-    refused = False
+    refused, taken = False, ""
     for port in range(binding.host_port + offset, (binding.host_port_end or binding.host_port) + offset + 1):
         try:
             return _bind_port(binding, port)
-        except _Taken:
-            continue
+        except _Taken as e:
+            taken = str(e)
         except _Refused:
             refused = True
     if refused:
         raise _Refused
     if binding.host_port_end:
         raise Conflict(f"Bind for {_shown(binding)}:{binding.host_ports} failed: all ports are allocated")
-    raise Conflict(f"Bind for {_shown(binding)}:{binding.host_port + offset} failed: port is already allocated")
+    raise Conflict(f"Bind for {bracketed(taken)}:{binding.host_port + offset} failed: port is already allocated")
 
 
 def _bind_port(binding: PortBinding, port: int) -> tuple[int, list[Listener]]:
@@ -143,7 +143,7 @@ def _bind_port(binding: PortBinding, port: int) -> tuple[int, list[Listener]]:
             except OSError as e:
                 if not binding.host_ip and ip == _ANY[1] and e.errno in _NO_IPV6:
                     continue
-                raise _explain(e, binding, port) from e
+                raise _explain(e, ip, port, binding.protocol) from e
             made.append(Listener(opened, binding.container_port, binding.protocol))
             port = int(opened.getsockname()[1])
     except BaseException:
@@ -176,12 +176,12 @@ def _open(ip: str, port: int, protocol: str) -> sockets.socket:
     return opened
 
 
-def _explain(error: OSError, binding: PortBinding, port: int) -> Exception:
+def _explain(error: OSError, ip: str, port: int, protocol: str) -> Exception:
     if error.errno == errno.EADDRINUSE:
-        return _Taken()
+        return _Taken(ip)
     if error.errno in (errno.EACCES, errno.EPERM):
         return _Refused()
-    what = f"failed to bind host port for {bracketed(binding.host_ip or _ANY[0])}:{port}/{binding.protocol}"
+    what = f"failed to bind host port for {bracketed(ip)}:{port}/{protocol}"
     kind: type[RdockError] = SystemFailure
     if error.errno in (errno.EADDRNOTAVAIL, errno.EINVAL, errno.EAFNOSUPPORT, errno.ENODEV):
         kind = InvalidParameter

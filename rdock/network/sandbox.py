@@ -10,7 +10,6 @@ import os
 
 from rdock.linux import sockets
 from rdock.network import names
-from rdock.network.subnet import Subnet
 from rdock.state import record
 from rdock.values import Value
 
@@ -22,6 +21,9 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
+
+
+_NAMES = ("hosts", "hostname", "resolv.conf")
 
 
 class Resolving(Value):
@@ -38,39 +40,52 @@ _NOTHING_SAID = Resolving()
 
 
 def write_files(
-    directory: str, mode: str, hostname: str, subnet: Subnet, resolving: Resolving = _NOTHING_SAID
+    directory: str,
+    mode: str,
+    hostname: str,
+    addresses: list[str],
+    nameserver: str,
+    resolving: Resolving = _NOTHING_SAID,
+    *,
+    is_named: bool = False,
 ) -> dict[str, str]:
-    """Write the files into `directory`; target in the container → path. `subnet` is that of the private network."""
+    """Write the files into `directory`; target in the container → path.
+
+    `addresses` are the container's own, `nameserver` that of who answers on its networks; nothing without such.
+    `is_named`: that one knows names of containers, and asks the servers that the user gives.
+    """
     own = _read_host_file("/etc/hosts") or _HOSTS if mode == "host" else _HOSTS
     own += "" if own.endswith("\n") else "\n"
     contents = {
-        "hosts": own + _extra_lines(mode, subnet, resolving) + _own_line(mode, hostname, subnet, resolving),
+        "hosts": own + _extra_lines(bool(addresses), resolving) + _own_lines(mode, hostname, addresses, resolving),
         "hostname": hostname + "\n",
-        "resolv.conf": resolv_conf(mode, subnet, resolving),
+        "resolv.conf": resolv_conf(nameserver, resolving, is_named=is_named),
     }
-    found = {}
     for name, text in contents.items():
-        path = os.path.join(directory, name)
-        record.write_text(path, text, durable=False, mode=0o644)
-        found[f"/etc/{name}"] = path
-    return found
+        record.write_text(os.path.join(directory, name), text, durable=False, mode=0o644)
+    return files_of(directory)
 
 
-def _own_line(mode: str, hostname: str, subnet: Subnet, resolving: Resolving) -> str:
+def files_of(directory: str) -> dict[str, str]:
+    """The files in there: target in the container → path."""
+    return {f"/etc/{name}": os.path.join(directory, name) for name in _NAMES}
+
+
+def _own_lines(mode: str, hostname: str, addresses: list[str], resolving: Resolving) -> str:
     if mode == "host":
         return ""
     names = f"{hostname}.{resolving.domain} {hostname}" if resolving.domain else hostname
-    return f"{subnet.address if mode == 'slirp4netns' else '127.0.1.1'}\t{names}\n"
+    return "".join(f"{address}\t{names}\n" for address in addresses or ["127.0.1.1"])
 
 
-def _extra_lines(mode: str, subnet: Subnet, resolving: Resolving) -> str:
+def _extra_lines(is_apart: bool, resolving: Resolving) -> str:
     lines = []
     for entry in resolving.extra_hosts:
         name, address = names.split_extra_host(entry)
         if address == names.HOST_GATEWAY:
             # Where nothing leads to the host, or all does, it is reached at its own loopback if at all. From behind
             # slirp4netns, which keeps the loopback closed, at the address that it has for others.
-            address = (_address_of_host() if mode == "slirp4netns" else "") or "127.0.0.1"
+            address = (_address_of_host() if is_apart else "") or "127.0.0.1"
         lines.append(f"{address}\t{name}\n")
     return "".join(lines)
 
@@ -87,26 +102,29 @@ def _address_of_host() -> str:
         probe.close()
 
 
-def resolv_conf(mode: str, subnet: Subnet, resolving: Resolving = _NOTHING_SAID) -> str:
-    """The host's resolver settings, with slirp4netns's own resolver in place of the host's servers.
+def resolv_conf(nameserver: str, resolving: Resolving = _NOTHING_SAID, *, is_named: bool = False) -> str:
+    """The host's resolver settings, with the network's own name server, if it has one, in place of the host's.
 
     That one asks the host's, also those on the host's loopback (systemd-resolved), which the container
     could not reach itself. What the user gives takes the place of what the host has, kind by kind, as in Docker.
     """
     lines = _read_host_file("/etc/resolv.conf").splitlines()
     given = {"nameserver": resolving.servers, "search": resolving.search, "options": resolving.options}
-    if not any(given.values()) and mode != "slirp4netns":
+    if not any(given.values()) and not nameserver:
         return "".join(line + "\n" for line in lines)
     kept = {kind: [line for line in lines if _kind(line) == kind] for kind in given}
     kept["search"] += [line for line in lines if _kind(line) == "domain"]
-    if mode == "slirp4netns":
-        kept["nameserver"] = [f"nameserver {subnet.resolver}"]
-    if resolving.servers:
+    if nameserver:
+        kept["nameserver"] = [f"nameserver {nameserver}"]
+    if resolving.servers and not is_named:
         kept["nameserver"] = [f"nameserver {server}" for server in resolving.servers]
     if resolving.search:
         kept["search"] = [] if "." in resolving.search else ["search " + " ".join(resolving.search)]
     if resolving.options:
         kept["options"] = ["options " + " ".join(resolving.options)]
+    if is_named and not any(option.startswith("ndots:") for option in resolving.options):
+        # Names of containers have no dot, and are to be asked for as they are (libnetwork's default).
+        kept["options"].append("options ndots:0")
     return "".join(line + "\n" for kind in ("search", "options", "nameserver") for line in kept[kind])
 
 

@@ -52,15 +52,17 @@ def find() -> str:
 
 
 def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
-    """Start the uplink of a network namespace, with addresses of `subnet`; its socket lies in `directory`.
+    """Start the uplink of a network namespace, with addresses of `subnet`; its socket lies in `directory`, if named.
 
-    `user` and `network` are descriptors of the namespace and of the user namespace that owns it.
+    `network` and `user` are descriptors of the namespace and of the user namespace that owns it, -1 if that is ours.
 
     Raises Unavailable if slirp4netns or /dev/net/tun is missing.
     """
     program = find()
     # By descriptor: the path may be longer than the address of a socket can be.
-    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if directory else -1
+    more = [f"--api-socket=/proc/self/fd/{place}/{_SOCKET}"] if directory else []
+    more += [f"--userns-path=/proc/self/fd/{user}"] if user >= 0 else []
     exit_end, alive = os.pipe2(os.O_CLOEXEC)
     ready_fd, ready_end = os.pipe2(os.O_CLOEXEC)
     # It prints for as long as it lives and nobody reads that after the start: a full pipe refuses the rest.
@@ -70,10 +72,9 @@ def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
             [
                 program, "--configure", f"--cidr={subnet.cidr}", f"--mtu={MTU}", "--disable-host-loopback",
                 "--enable-sandbox", "--enable-seccomp", f"--exit-fd={exit_end}", f"--ready-fd={ready_end}",
-                f"--api-socket=/proc/self/fd/{place}/{_SOCKET}", f"--userns-path=/proc/self/fd/{user}",
-                "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
+                *more, "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
             ],
-            keep=(exit_end, ready_end, place, user, network),
+            keep=tuple(fd for fd in (exit_end, ready_end, place, user, network) if fd >= 0),
             stdout=log_end,
             stderr=log_end,
         )  # fmt: skip
@@ -83,7 +84,8 @@ def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
         raise
     finally:
         for fd in (exit_end, ready_end, log_end, place):
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
     return Uplink(pid, alive, ready_fd, directory, log)
 
 

@@ -1,0 +1,122 @@
+"""The published ports of a running container: the host's sockets, and the process that serves them.
+
+The sockets are bound before the container is there (network/ports.py) and held by its monitor, which puts another
+process (network/forwarder.py) in the place of one that has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rdock import jsontext
+from rdock.errors import system_failure
+from rdock.launch import debug
+from rdock.linux import namespaces, sockets
+from rdock.network import endpoint, ports
+from rdock.network.ports import Listener
+from rdock.network.target import Target
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rdock.container.stdio import Server
+
+# A forwarder that ends so often in so many seconds is not started again.
+_MOST_DEATHS, _CALM_SECONDS = 5, 60.0
+
+
+class Publishing:
+    """What a monitor has of its container's published ports."""
+
+    def __init__(self) -> None:
+        self.listeners: list[Listener] = []
+        self.bindings: endpoint.Bindings = {}
+        """Those in force."""
+        self._control: sockets.socket | None = None
+        """To the forwarder, which ends with its last copy."""
+        self._forwarder = -1
+        """A pidfd, for it need not be a child of this monitor's."""
+        self._server: Server | None = None
+        self._deaths: list[float] = []
+
+    def bind(self, published: endpoint.Bindings) -> None:
+        """Listen on the host. Raises what ports.bind raises."""
+        self.listeners, self.bindings = ports.bind(endpoint.from_bindings(published))
+
+    def serve(self, namespace: int, target: Target, *, transparent: bool) -> None:
+        """Start a forwarder in the shared namespace, if there is anything to forward. Raises SystemFailure."""
+        if not self.listeners:
+            return
+        from rdock.network import forwarder  # few containers publish ports
+
+        theirs, ours = sockets.packet_pair()
+        try:
+            pid = os.fork()
+        except OSError as e:
+            raise system_failure("cannot serve the published ports", e) from e
+        if pid == 0:
+            try:
+                namespaces.enter({"network": namespace})
+                forwarder.run(self.listeners, target, control=theirs.fileno(), transparent=transparent)
+            finally:
+                os._exit(1)
+        theirs.close()
+        self._let_go()
+        self._control, self._forwarder = ours, os.pidfd_open(pid)
+
+    def aim(self, target: Target) -> None:
+        """Lead elsewhere from now on."""
+        if self._control is not None:
+            try:
+                self._control.send(jsontext.render(target.to_json()).encode())
+            except OSError as e:
+                debug(f"published ports: {e}")  # its successor will know
+
+    def watch(self, server: Server, again: Callable[[], None]) -> None:
+        """From now on mind whether the forwarder lives; `again` is to call `serve`."""
+        self._server = server
+        if self._forwarder >= 0:
+            server.watch(self._forwarder, lambda: self._replace(again))
+
+    def _replace(self, again: Callable[[], None]) -> None:
+        self._let_go()
+        now = time.monotonic()
+        self._deaths = [*(when for when in self._deaths if now - when < _CALM_SECONDS), now]
+        if len(self._deaths) < _MOST_DEATHS:
+            again()
+            if self._server is not None:
+                self.watch(self._server, again)
+
+    def heritage(self) -> tuple[list[list[Any]], list[int]]:
+        """What another monitor needs of them: of each listener port and protocol, and descriptors."""
+        if self._control is None:
+            return [], []
+        fds = [self._control.fileno(), self._forwarder, *(each.socket.fileno() for each in self.listeners)]
+        return [[each.container_port, each.protocol] for each in self.listeners], fds
+
+    def inherit(self, found: list[list[Any]], fds: list[int]) -> None:
+        """Go on with those of another monitor."""
+        if fds:
+            control, self._forwarder, *rest = fds
+            self._control = sockets.socket(fileno=control)
+            self.listeners = [ports.adopt(fd, *each) for fd, each in zip(rest, found, strict=True)]
+
+    def release(self) -> None:
+        """Stop listening; the forwarder ends."""
+        self._let_go()
+        for listener in self.listeners:
+            listener.socket.close()
+        self.listeners = []
+
+    def _let_go(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._forwarder >= 0:
+            if self._server is not None:
+                self._server.forget(self._forwarder)
+            os.close(self._forwarder)
+            self._forwarder = -1

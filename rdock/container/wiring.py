@@ -1,0 +1,304 @@
+"""A running container's place on its networks: addresses, interfaces, published ports, and who keeps them up.
+
+Held by the container's monitor: its connection to the hub (network/hub.py), the host's sockets of published ports,
+and the process that serves these (network/forwarder.py). Copies are left to the keeper, so that a monitor which is
+killed leaves them as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rdock import config
+from rdock.container import changing, containers
+from rdock.container.containers import Container
+from rdock.container.publishing import Publishing
+from rdock.errors import Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
+from rdock.launch import debug
+from rdock.linux import namespaces, sockets
+from rdock.network import hub, leases, networks, plumbing
+from rdock.network.hub import Use
+from rdock.network.networks import Network
+from rdock.network.plumbing import Attachment
+from rdock.network.subnet import Subnet
+from rdock.network.target import Target
+from rdock.runtime import rootless
+from rdock.state.record import is_locked
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from rdock.container.stdio import Server
+
+# How long another hub is tried for, in seconds, should it be killed.
+_PATIENCE = 5.0
+
+
+class Wiring:
+    """What a run of a container has of its networks."""
+
+    def __init__(self, container: Container) -> None:
+        self.container = container
+        self.attachments: list[Attachment] = []
+        self.publishing = Publishing()
+        self.use: Use | None = None
+        self._server: Server | None = None
+        self._on_change: Callable[[], None] = lambda: None
+        self.note = ""
+        """Why there is no way out, if so."""
+
+    # -- the start ---------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Take addresses and ports. Raises RdockError, with nothing left taken after `release`."""
+        self.use = hub.use(config.current().holder_linger / 2, rootless.held())
+        # As it is by now: it may have been connected elsewhere since its monitor began.
+        self.container = containers.as_it_is(self.container)
+        leading = next((name for name in self._by_priority() if not networks.lookup(name).internal), "")
+        if leading:  # what is on internal networks only is not to be reached from outside, either
+            self.publishing.bind(self.container.published)
+        with networks.locked():
+            for name in self._by_priority():
+                self._take(name, self.container.networks[name], leads_out=name == leading)
+
+    def _take(self, name: str, settings: dict[str, Any], *, leads_out: bool) -> Attachment:
+        """Take addresses of a network, under the network lock."""
+        network = networks.settled(networks.lookup(name))
+        names = self._names(network, settings)
+        lease = leases.take(
+            network, self.container.id, self.container.name, settings, names, is_attended,
+            servers=self.container.host_config.dns if names else (),
+        )  # fmt: skip
+        used = {each.interface for each in self.attachments}
+        interface = next(f"eth{number}" for number in range(len(used) + 1) if f"eth{number}" not in used)
+        made = Attachment(network, lease, interface, leads_out)
+        self.attachments.append(made)
+        return made
+
+    def _by_priority(self) -> list[str]:
+        """The first is the one it was created on, unless another has precedence."""
+        first, known = self.container.host_config.network_mode, self.container.networks
+        return sorted(known, key=lambda name: (-int(known[name].get("GwPriority") or 0), name != first, name))
+
+    def _names(self, network: Network, settings: dict[str, Any]) -> list[str]:
+        if network.name == networks.DEFAULT:
+            return []
+        aliases = settings.get("Aliases") or []
+        return list(dict.fromkeys([*aliases, self.container.short_id, self.container.config.hostname]))
+
+    def connect(self, namespace: int) -> None:
+        """Make the interfaces in the container's network namespace, and serve its ports. Raises RdockError."""
+        assert self.use is not None
+        plumbing.join(namespace, self.use.namespace, self.attachments)
+        self._serve_ports()
+        self.note = hub.await_way_out(self.use)
+
+    @property
+    def addresses(self) -> list[str]:
+        """Of the container, that of its first network first."""
+        found = [each.lease for each in self.attachments]
+        return [text for lease in found for text in (lease.address, lease.address6) if text]
+
+    @property
+    def is_named(self) -> bool:
+        """Whether it is on a network where names are known."""
+        return any(each.network.name != networks.DEFAULT for each in self.attachments)
+
+    @property
+    def nameserver(self) -> str:
+        pool = self.attachments[0].network.pool(4) if self.attachments else None
+        return str(pool.gateway) if pool else ""
+
+    # -- published ports ---------------------------------------------------------------------------
+
+    def target(self) -> Target:
+        """Where published ports lead: to the network with the way out."""
+        best = next((each for each in self.attachments if each.leads_out), None)
+        if best is None:
+            return Target()  # it is on none at the moment: who comes is turned away
+        network = best.network
+        pool, pool6 = network.pool(4), network.pool(6)
+        return Target(
+            best.lease.address, str(pool.gateway) if pool else "", best.lease.address6,
+            str(pool6.gateway) if pool6 else "",
+            tuple(str(pool.block) for each in self.attachments for pool in each.network.pools),
+        )  # fmt: skip
+
+    def _serve_ports(self) -> None:
+        if self.use is not None:
+            self.publishing.serve(self.use.namespace, self.target(), transparent=self.use.transparent)
+
+    # -- while it runs -----------------------------------------------------------------------------
+
+    def watch(self, server: Server, on_change: Callable[[], None]) -> None:
+        """From now on mind whether the hub is there. `on_change` is told when another one is."""
+        self._server, self._on_change = server, on_change
+        if self.use is not None:
+            server.watch(self.use.connection.fileno(), self._rejoin)
+        self.publishing.watch(server, self._serve_ports_again)
+
+    def _serve_ports_again(self) -> None:
+        """The forwarder has ended."""
+        self._serve_ports()
+        self._on_change()
+
+    def _rejoin(self) -> None:
+        """The hub has gone: take part in another, with the same namespace."""
+        assert self.use is not None and self._server is not None
+        self._server.forget(self.use.connection.fileno())
+        if self._find_another(self.use):
+            self._server.watch(self.use.connection.fileno(), self._rejoin)
+            self._on_change()
+
+    def _find_another(self, old: Use) -> bool:
+        old.connection.close()
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                found = hub.use(config.current().holder_linger / 2, rootless.held(), old.namespace)
+                break
+            except RdockError as e:
+                debug(f"network: {e.message}")
+                if time.monotonic() > until:
+                    os.close(old.namespace)
+                    self.use = None  # what goes on without it are the container's own networks
+                    return False
+                time.sleep(0.1)
+        self.use = found
+        try:
+            hub.await_way_out(found)
+            if not os.path.sameopenfile(found.namespace, old.namespace):
+                self._move(old.namespace, found.namespace)
+        except RdockError as e:
+            debug(f"network: {e.message}")
+        os.close(old.namespace)
+        return True
+
+    def _move(self, old: int, new: int) -> None:
+        """Somebody was faster who did not have the namespace, and has made another: go there."""
+        self._in_container(lambda namespace: plumbing.leave(namespace, old, self.attachments))
+        self._in_container(lambda namespace: plumbing.join(namespace, new, self.attachments))
+        self._serve_ports()
+        if self._server is not None:
+            self.publishing.watch(self._server, self._serve_ports_again)
+
+    def add(self, name: str, settings: dict[str, Any]) -> None:
+        """Put the running container on one more network. Raises RdockError, and leaves nothing then."""
+        if any(each.network.name == name for each in self.attachments):
+            raise Forbidden(f"endpoint with name {self.container.name} already exists in network {name}")
+        if self.use is None:
+            raise SystemFailure("the shared network namespace is gone")
+        shared = self.use.namespace
+        leads_out = not any(each.leads_out for each in self.attachments) and not networks.lookup(name).internal
+        self.container = containers.as_it_is(self.container)
+        with networks.locked():
+            made = self._take(name, settings, leads_out=leads_out)
+        try:
+            self._in_container(lambda namespace: plumbing.join(namespace, shared, [made]))
+            changing.set_networks(self.container, {name: settings}, ())
+        except BaseException:
+            self._in_container(lambda namespace: plumbing.leave(namespace, shared, [made]))
+            self._drop(made)
+            raise
+        self._retarget()
+
+    def remove(self, name: str) -> None:
+        """Take the running container off a network. Raises RdockError."""
+        found = next((each for each in self.attachments if each.network.name == name), None)
+        if found is None:
+            raise InvalidParameter(f"container {self.container.id} is not connected to network {name}")
+        # First: what is on record, and not there, could not be told from what is to be there.
+        changing.set_networks(self.container, {}, (name,))
+        if self.use is not None:
+            shared = self.use.namespace
+            self._in_container(lambda namespace: plumbing.leave(namespace, shared, [found]))
+        self._drop(found)
+        if found.leads_out:
+            self._lead_elsewhere()
+        self._retarget()
+
+    def _lead_elsewhere(self) -> None:
+        """The default route was on the network that is gone: another one's takes its place."""
+        other = next((each for each in self.attachments if not each.network.internal), None)
+        if other is not None:
+            leading = other._replace(leads_out=True)
+            self.attachments[self.attachments.index(other)] = leading
+            try:
+                self._in_container(lambda namespace: plumbing.lead_out(namespace, leading))
+            except SystemFailure as e:
+                debug(f"network: {e.message}")  # it has made something else of its interface
+
+    def _drop(self, attachment: Attachment) -> None:
+        self.attachments = [each for each in self.attachments if each.interface != attachment.interface]
+        with networks.locked():
+            leases.give_back(attachment.network.id, self.container.id)
+
+    def _in_container(self, work: Callable[[int], None]) -> None:
+        """Do something with the container's network namespace."""
+        try:
+            fds = namespaces.open_all(self.container.recorded_state().pid, ("network",))
+        except OSError as e:
+            raise NotRunning(self.container.id) from e
+        try:
+            work(fds["network"])
+        finally:
+            os.close(fds["network"])
+
+    def _retarget(self) -> None:
+        """Published ports lead to where the container is now."""
+        self.publishing.aim(self.target())
+
+    # -- from a monitor to the next ----------------------------------------------------------------
+
+    def heritage(self) -> tuple[dict[str, Any], list[int]]:
+        """What another monitor needs of it: JSON, and descriptors."""
+        if self.use is None:
+            return {}, []
+        published, fds = self.publishing.heritage()
+        found = {
+            "base": self.use.subnet.base, "transparent": self.use.transparent, "published": published,
+            "attachments": [[each.network.id, each.interface, each.leads_out] for each in self.attachments],
+        }  # fmt: skip
+        return found, [self.use.connection.fileno(), self.use.namespace, *fds]
+
+    def inherit(self, found: dict[str, Any], fds: list[int]) -> None:
+        """Go on with that of another monitor. Raises RdockError."""
+        connection, namespace, *rest = fds
+        self.use = Use(sockets.socket(fileno=connection), namespace, Subnet(found["base"]), found["transparent"])
+        self.publishing.inherit(found["published"], rest)
+        for network_id, interface, leads_out in found["attachments"]:
+            lease = leases.of_network(network_id).get(self.container.id)
+            network = networks.find(network_id)
+            if lease is not None and network is not None:
+                self.attachments.append(Attachment(network, lease, interface, leads_out))
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def release(self) -> None:
+        """Give ports and addresses back, and part from the hub. Never fails."""
+        self.publishing.release()
+        if self.attachments:
+            try:
+                with networks.locked():
+                    for attachment in self.attachments:
+                        leases.give_back(attachment.network.id, self.container.id)
+            except RdockError as e:
+                debug(f"network: {e.message}")  # they are void with this process
+            self.attachments = []
+        if self.use is not None:
+            if self._server is not None:
+                self._server.forget(self.use.connection.fileno())
+            self.use.connection.close()
+            os.close(self.use.namespace)
+            self.use = None
+
+
+def is_attended(container_id: str) -> bool:
+    """Whether somebody sees to a container, so that its leases hold: the run lock is theirs."""
+    try:
+        return is_locked(containers.run_lock(container_id).path)
+    except OSError:
+        return True

@@ -1,0 +1,261 @@
+"""Interfaces of a container on its networks: made, addressed, taken away.
+
+Who has them made stays where it is: a child does it, which enters the shared network namespace and then the
+container's, from which there is no way back to the host's.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from rdock.errors import RdockError, SystemFailure, reason
+from rdock.linux import kernelfile, links, namespaces, nftables
+from rdock.linux.netlink import Netlink
+from rdock.network import firewall, networks
+from rdock.network.leases import Lease
+from rdock.network.networks import Network
+from rdock.values import Value
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+MTU = 65520
+"""What goes through slirp4netns, see uplink.py: the same everywhere, so that nothing has to be cut."""
+MTU_OPTION = "com.docker.network.driver.mtu"
+ICC_OPTION = "com.docker.network.bridge.enable_icc"
+PARENT_OPTION = "parent"
+MODE_OPTION = "macvlan_mode"
+# Seconds. An interface carries frames in hundredths of it, when the kernel has got round to it.
+_PATIENCE = 2.0
+
+
+class Attachment(Value):
+    """A container's place on a network."""
+
+    network: Network
+    lease: Lease
+    interface: str
+    """What it is called in the container: eth0."""
+    leads_out: bool
+    """Whether the container's default route is here."""
+
+    @property
+    def outer(self) -> str:
+        """The name of its other end, on the bridge."""
+        return f"v{self.lease.endpoint[:12]}"
+
+
+def join(container: int, shared: int, attachments: Sequence[Attachment]) -> None:
+    """Give a container its interfaces; both are descriptors of network namespaces. Raises SystemFailure."""
+
+    def work() -> None:
+        namespaces.enter({"network": shared})
+        with Netlink() as route, nftables.open_netfilter() as netfilter:
+            firewall.keep_bridges_out()
+            for attachment in attachments:
+                _make(route, netfilter, container, attachment)
+        namespaces.enter({"network": container})
+        with Netlink() as route:
+            for attachment in attachments:
+                _configure(route, attachment)
+            for attachment in attachments:
+                _await_running(route, attachment.interface)
+
+    _in_child(work)
+
+
+def leave(container: int, shared: int, attachments: Sequence[Attachment]) -> None:
+    """Take interfaces from a container, which may have renamed them. Raises SystemFailure."""
+
+    def work() -> None:
+        namespaces.enter({"network": shared})
+        with Netlink() as route:
+            for attachment in attachments:
+                _delete(route, attachment.outer)  # the other end goes with it
+        if any(each.network.driver == "macvlan" for each in attachments):
+            namespaces.enter({"network": container})
+            with Netlink() as route:
+                for attachment in attachments:
+                    if attachment.network.driver == "macvlan":
+                        _delete(route, attachment.interface)
+
+    _in_child(work)
+
+
+def _delete(route: Netlink, link: str) -> None:
+    try:
+        links.delete(route, link)
+    except OSError as e:
+        if e.errno != errno.ENODEV:
+            raise
+
+
+def lead_out(container: int, attachment: Attachment) -> None:
+    """Have the default route of a container lead to this of its networks. Raises SystemFailure."""
+
+    def work() -> None:
+        namespaces.enter({"network": container})
+        with Netlink() as route:
+            _lead_out(route, attachment)
+
+    _in_child(work)
+
+
+def remove_bridge(shared: int, network: Network) -> None:
+    """Take the device of a network away, on which nobody is any more. Raises SystemFailure."""
+
+    def work() -> None:
+        namespaces.enter({"network": shared})
+        with Netlink() as route, nftables.open_netfilter() as netfilter:
+            firewall.close_network(netfilter, network.bridge)
+            _delete(route, network.bridge)
+
+    _in_child(work)
+
+
+def _in_child(work: Callable[[], None]) -> None:
+    told, telling = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os.write(telling, b"+")
+        except BaseException as e:
+            message = e.message if isinstance(e, RdockError) else reason(e) if isinstance(e, OSError) else repr(e)
+            where = f"{e.filename}: " if isinstance(e, OSError) and e.filename else ""
+            os.write(telling, f"{where}{message}".encode())
+        finally:
+            os._exit(0)
+    os.close(telling)
+    try:
+        answer = os.read(told, 4096).decode()
+    finally:
+        os.close(told)
+        os.waitpid(pid, 0)
+    if answer != "+":
+        raise SystemFailure(f"cannot set up the network: {answer or 'its maker was killed'}")
+
+
+# -- in the shared namespace -----------------------------------------------------------------------
+
+
+def _make(route: Netlink, netfilter: Netlink, container: int, attachment: Attachment) -> None:
+    network, lease = attachment.network, attachment.lease
+    if network.driver == "macvlan":
+        _ensure_parent(route, netfilter, network)
+        mode = network.options.get(MODE_OPTION, "bridge")
+        links.add_macvlan(route, attachment.outer, _parent(network), container, mode=mode, mac=lease.mac)
+        return
+    _ensure_bridge(route, netfilter, network)
+    _delete(route, attachment.outer)  # of a try that was broken off
+    master = links.index_of(route, network.bridge)
+    links.add_veth(
+        route, attachment.outer, attachment.interface, container, peer_mac=lease.mac, mtu=_mtu(network), master=master,
+        up=True,
+    )  # fmt: skip
+    if network.options.get(ICC_OPTION, "true").lower() in ("false", "0"):
+        links.change(route, attachment.outer, isolated=True)
+
+
+def _ensure_bridge(route: Netlink, netfilter: Netlink, network: Network) -> None:
+    """Have the bridge there whole: another may be at it just now, so that each step is taken by all."""
+    _unless_there(links.add_bridge, route, network.bridge, mtu=_mtu(network), mac=_mac(network))
+    for pool in network.pools:
+        address = f"{pool.gateway}/{pool.block.length}"
+        _unless_there(links.add_address, route, network.bridge, address)
+        if pool.block.version == 6:
+            _unless_there(links.add_address, route, network.bridge, firewall.LINK_LOCAL)
+    links.change(route, network.bridge, up=True)
+    if not network.internal:
+        firewall.open_network(netfilter, network.bridge)
+
+
+def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None:
+    """The device of a macvlan network: another network's bridge, or, if it has no parent, one that leads nowhere.
+
+    Nothing is carried between its containers unless that has a carrier, and a bridge has none without a port. So a
+    veth pair is plugged in, whose other end leads nowhere; or it is the device itself.
+    """
+    parent = network.options.get(PARENT_OPTION, "")
+    mtu = 0
+    for other in networks.all_networks([]) if parent else ():
+        if other.driver == "bridge" and other.bridge == parent:
+            _ensure_bridge(route, netfilter, other)
+            mtu = _mtu(other)
+    far = f"p{network.id[:12]}"
+    here = os.open(namespaces.file_of("network"), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        master = links.index_of(route, parent) if parent else 0
+        _unless_there(
+            links.add_veth, route, network.bridge, far, here, mac=_mac(network), mtu=mtu, master=master, up=True
+        )
+    finally:
+        os.close(here)
+    links.change(route, far, up=True)
+
+
+def _parent(network: Network) -> str:
+    return network.options.get(PARENT_OPTION) or network.bridge
+
+
+def _unless_there(make: Callable[..., None], *arguments: Any, **options: Any) -> None:
+    try:
+        make(*arguments, **options)
+    except FileExistsError:
+        pass
+
+
+def _mtu(network: Network) -> int:
+    return int(network.options.get(MTU_OPTION) or MTU)
+
+
+def _mac(network: Network) -> str:
+    """A hardware address for a bridge, or it would change with what is plugged in."""
+    return ":".join(["02", "42", *(network.id[place : place + 2] for place in range(0, 8, 2))])
+
+
+# -- in the container's ----------------------------------------------------------------------------
+
+
+def _configure(route: Netlink, attachment: Attachment) -> None:
+    network, name = attachment.network, attachment.interface
+    if network.driver == "macvlan":
+        links.change(route, attachment.outer, name=name)
+    if network.pool(6) is None:
+        _disable_ipv6(name)
+    links.change(route, name, up=True)
+    for pool, address in zip(network.pools, _addresses(attachment), strict=True):
+        links.add_address(route, name, f"{address}/{pool.block.length}")
+    if attachment.leads_out:
+        _lead_out(route, attachment)
+
+
+def _lead_out(route: Netlink, attachment: Attachment) -> None:
+    for pool in attachment.network.pools:
+        everything = "0.0.0.0/0" if pool.block.version == 4 else "::/0"
+        index = links.index_of(route, attachment.interface)
+        _unless_there(links.add_route, route, everything, via=str(pool.gateway), link=index)
+
+
+def _addresses(attachment: Attachment) -> list[str]:
+    lease = attachment.lease
+    return [lease.address if pool.block.version == 4 else lease.address6 for pool in attachment.network.pools]
+
+
+def _disable_ipv6(interface: str) -> None:
+    """On a network without IPv6 an interface has none, as with Docker: programs would try it first."""
+    try:
+        kernelfile.write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "1")
+    except OSError:
+        pass  # a kernel without IPv6, or a read-only /proc/sys
+
+
+def _await_running(route: Netlink, interface: str) -> None:
+    """What is sent before is lost, and sent again after a second only."""
+    end = time.monotonic() + _PATIENCE
+    while not links.find(route, interface).running and time.monotonic() < end:
+        time.sleep(0.001)
