@@ -39,6 +39,15 @@ class NilSlice(list):  # type: ignore[type-arg]
     """An empty list that is null in JSON."""
 
 
+class Time(str):
+    """A time.Time, of the text that it is in JSON (RFC 3339, in UTC)."""
+
+    @property
+    def shown(self) -> str:
+        """As Go prints it: `2024-05-01 12:00:00.5 +0000 UTC`."""
+        return f"{self.removesuffix('Z').replace('T', ' ')} +0000 UTC"
+
+
 class Map(Fields):
     """A map whose values are all of one type; `zero` is what `index` gives for a missing key."""
 
@@ -81,7 +90,7 @@ class Struct(Fields):
 def text(value: Any) -> str:
     """A value as Go's fmt prints it with %v."""
     if isinstance(value, str):
-        return value
+        return value.shown if isinstance(value, Time) else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):

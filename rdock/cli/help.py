@@ -56,8 +56,8 @@ def _of_group(name: str) -> str:
 
 def verbs_of(group: str) -> dict[str, Command]:
     """The commands of a group by their second word, in all spellings."""
-    full = {name: main.COMMANDS[alias.partition(" --")[0]] for name, alias in main.ALIASES.items()}
-    full |= {name: command for name, command in main.COMMANDS.items() if " " in name}
+    full = {name: command for name, command in main.COMMANDS.items() if " " in name}  # first, since a page shows that
+    full |= {name: main.COMMANDS[alias.partition(" --")[0]] for name, alias in main.ALIASES.items()}
     return {name.partition(" ")[2]: command for name, command in full.items() if name.partition(" ")[0] == group}
 
 

@@ -1,4 +1,4 @@
-"""inspect: all that is known of containers and images."""
+"""inspect: all that is known of containers, images and networks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from rdock.cli.output import write
 from rdock.cli.usage import Options
 from rdock.container import containers, inspect
 from rdock.errors import (
+    DataLoss,
     InvalidParameter,
     NoSuchContainer,
     NoSuchImage,
@@ -38,7 +39,7 @@ Options:
                         'json':             Print in JSON format
                         'TEMPLATE':         Print output using the given Go template.
   -s, --size            Display total file sizes if the type is container
-      --type string     Only inspect objects of the given type: container or image
+      --type string     Only inspect objects of the given type: container, image or network
 """
 
 _TYPES = (
@@ -82,6 +83,24 @@ def image_inspect(options: Options) -> int:
     return _show(options, one)
 
 
+NETWORK_INSPECT_TEXT = """\
+Usage:  rdock network inspect [OPTIONS] NETWORK [NETWORK...]
+
+Display detailed information on one or more networks
+
+Options:
+  -f, --format string   Format output using a custom template:
+                        'json':             Print in JSON format
+                        'TEMPLATE':         Print output using the given Go template.
+  -v, --verbose         Verbose output for diagnostics
+"""
+
+
+def network_inspect(options: Options) -> int:
+    options.flag("--verbose")  # there is more to tell of a cluster's networks only
+    return _show(options, _network)
+
+
 def _show(options: Options, describe_one: Callable[[str], dict[str, Any]]) -> int:
     """Print what there is to know of each object, and complain of those that are not there."""
     template = _template(options.text("--format") or "")
@@ -94,13 +113,13 @@ def _show(options: Options, describe_one: Callable[[str], dict[str, Any]]) -> in
             if template:
                 lines.append(_fill_in(template, item))
             found.append(item)
-        except (NotFound, InvalidParameter) as e:
+        except (NotFound, InvalidParameter, DataLoss) as e:
             errors.append(e)
     if template:
         write("".join(line + "\n" for line in lines) or "\n")  # an empty line, as Docker has it
     else:
         indent = "" if options.text("--format") == "json" else "    "
-        write(to_json([typed(item) for item in found], indent) + "\n")
+        write(to_json([_typed(item) for item in found], indent) + "\n")
     return max([complain(error, 1) for error in errors], default=0)
 
 
@@ -114,14 +133,20 @@ def _template(text: str) -> Template | None:
 
 def _fill_in(template: Template, item: dict[str, Any]) -> str:
     try:
-        return template.render(typed(item))
+        return template.render(_typed(item))
     except InvalidParameter:
         return template.render(item, strict=True, complaint="template parsing error: ")
 
 
+def _typed(item: dict[str, Any]) -> Any:
+    return typed(item, "Network" if "IPAM" in item else "")
+
+
 def _describe(name: str, kind: str, *, size: bool) -> dict[str, Any]:
-    if kind not in ("", "container", "image"):
+    if kind not in ("", "container", "image", "network"):
         raise NotFound(f"No such {kind}: {name}")
+    if kind == "network":
+        return _network(name)
     if kind != "image":
         try:
             return _container(name, size=size)
@@ -133,7 +158,22 @@ def _describe(name: str, kind: str, *, size: bool) -> dict[str, Any]:
     except NoSuchImage:
         if kind == "image":
             raise
+    try:
+        return _network(name)
+    except NotFound:
         raise NoSuchObject(name) from None
+
+
+def _network(name: str) -> dict[str, Any]:
+    from rdock.container.network_removal import users
+    from rdock.network import describe as network_describe
+    from rdock.network import networks
+
+    network = networks.lookup(name)
+    if network.name == networks.DEFAULT and not network.pools:
+        with networks.locked():
+            network = networks.settled(network)  # who asks wants to know its addresses
+    return network_describe.inspect(network, users(network))
 
 
 def _container(name: str, *, size: bool) -> dict[str, Any]:

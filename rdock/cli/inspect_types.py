@@ -6,7 +6,7 @@ if that fails from the JSON text. Both ways give other texts for null and for wh
 
 from __future__ import annotations
 
-from rdock.cli.go_values import MISSING, NIL, Map, NilSlice, Struct
+from rdock.cli.go_values import MISSING, NIL, Map, NilSlice, Struct, Time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +31,13 @@ class Object(Struct):
 
 
 _EMPTY = Struct()
+_ENDPOINT = Struct.fromkeys(("Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address"), "")
 # Maps by their key, with the zero of their values.
 _MAPS: dict[str, Any] = {
-    "Annotations": "", "Data": "", "Details": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "",
+    "Annotations": "", "AuxiliaryAddresses": "", "Containers": _ENDPOINT,
+    "Data": "", "Details": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "",
     "LogConfig.Config": "",
+    "IPAM.Options": "", "Network.Options": "",
     "Networks": NIL, "PortBindings": MISSING, "Ports": MISSING, "StorageOpt": "", "Sysctls": "", "Tmpfs": "",
     "Volumes": _EMPTY,
 }  # fmt: skip
@@ -55,6 +58,8 @@ _HIDDEN: dict[str, Mapping[str, Any]] = {
         "Sysctls": Map.of("", None), "Runtime": "", "Mounts": NilSlice(), "Init": NIL,
     },
     "Mounts": {"Type": "", "Name": "", "Driver": ""},
+    "IPAM.Config": {"IPRange": "", "Gateway": "", "AuxiliaryAddresses": Map.of("", None)},
+    "Network": {"Peers": NilSlice(), "Services": Map.of(NIL, None)},
 }  # fmt: skip
 
 _MOUNT = ("Type", "Name", "Source", "Destination", "Driver", "Mode", "RW", "Propagation")
@@ -67,16 +72,19 @@ def typed(value: Any, key: str = "", parent: str = "") -> Any:
             if name in _MAPS:
                 return Map.of(_MAPS[name], {inner: typed(item, name + ".") for inner, item in value.items()})
         made = Object((name, typed(item, name, key)) for name, item in value.items())
-        hidden = _HIDDEN.get(key, {})
+        hidden = _HIDDEN.get(f"{parent}.{key}", _HIDDEN.get(key, {}))
         made.hidden = {name: item for name, item in hidden.items() if name not in value}
-        made.is_pointer = key in ("Config", "HostConfig", "NetworkSettings", "State") or key == "Networks."
+        made.is_pointer = f"{parent}.{key}" != "IPAM.Config" and (
+            key in ("Config", "HostConfig", "NetworkSettings", "State") or key == "Networks."
+        )
         if key == "Mounts":
             made.order = _MOUNT
         return made
     if isinstance(value, list):
-        return [typed(item, key) for item in value]
+        return [typed(item, key, parent) for item in value]
     if value is None:
-        if key in _MAPS:
-            return Map.of(_MAPS[key], None)
+        for name in (f"{parent}.{key}", key):
+            if name in _MAPS:
+                return Map.of(_MAPS[name], None)
         return NIL if key in _POINTERS or key == "Networks." else NilSlice()
-    return value
+    return Time(value) if (parent, key) == ("Network", "Created") else value

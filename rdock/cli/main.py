@@ -114,6 +114,15 @@ COMMANDS: dict[str, Command] = {
         "inspect:image_inspect", "Display detailed information on one or more images", needs_root=False
     ),
     "image prune": Command("image:prune", "Remove unused images"),
+    "network connect": Command("network:connect", "Connect a container to a network"),
+    "network create": Command("network_create:create", "Create a network", needs_root=False, reads_store=False),
+    "network disconnect": Command("network:disconnect", "Disconnect a container from a network"),
+    "network inspect": Command(
+        "inspect:network_inspect", "Display detailed information on one or more networks", needs_root=False
+    ),
+    "network ls": Command("network_list:ls", "List networks", needs_root=False, reads_store=False),
+    "network prune": Command("network:prune", "Remove all unused networks"),
+    "network rm": Command("network:rm", "Remove one or more networks"),
     "system df": Command("system_df:df", "Show disk usage"),
     "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
@@ -169,6 +178,8 @@ ALIASES = {
     "image history": "history",
     "image save": "save",
     "image untag": "untag",
+    "network list": "network ls",
+    "network remove": "network rm",
     "system events": "events",
     "system info": "info",
 }

@@ -54,11 +54,17 @@ class Row(Struct):
 
 
 def show(
-    rows: Sequence[Row], columns: Mapping[str, str], options: Options, quiet_key: str = "", *, quiet_wins: bool = False
+    rows: Sequence[Row],
+    columns: Mapping[str, str],
+    options: Options,
+    quiet_key: str = "",
+    *,
+    quiet_wins: bool = False,
+    headings: Mapping[str, str] | None = None,
 ) -> None:
     """Print a list of objects as `--format` and `--quiet` ask; `columns` is the default table: field → heading.
 
-    Without a `quiet_key` there is no `--quiet`.
+    Without a `quiet_key` there is no `--quiet`. `headings` are those of fields that only this list has.
 
     Of the two the format counts, unless `quiet_wins`: Docker's lists differ in that.
     """
@@ -72,7 +78,7 @@ def show(
     elif given == "json":
         lines = [to_json(row) for row in rows]
     else:
-        lines = _filled_in(given, rows, columns)
+        lines = _filled_in(given, rows, {**columns, **(headings or {})})
     write("".join(line + "\n" for line in lines))
 
 

@@ -51,7 +51,7 @@ OPTIONS = {
 
 # Those of clusters that mean something else, and are wanted, in other commands.
 _OF_COMMANDS = {
-    "network create": "--attachable --config-from --config-only --ingress --scope",
+    "network create": "--config-from --config-only --ingress --scope",
     "volume create": """
         --availability --group --limit-bytes --required-bytes --scope --secret --sharing --topology-preferred
         --topology-required --type""",

@@ -106,8 +106,10 @@ def _show(facts: Mapping[str, Any], template: str | None) -> int:
         write(render(template, typed(facts)) + "\n")
     else:
         for name, value in facts.items():
-            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            sys.stdout.write(f"{name}: {text}\n")
+            kinds = value if isinstance(value, dict) else {"": value}
+            for kind, found in kinds.items():
+                text = ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+                sys.stdout.write(f"{name}{kind and '.'}{kind}: {text}\n")
     return 0
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bench_network
 import bench_registry
 
 CHECKOUT = Path(__file__).resolve().parents[2]
@@ -357,6 +358,10 @@ ROWS: list[tuple[str, Callable[[Bench], tuple[float, float]], float | None, floa
     # name, what measures it, goal as a ratio, goal in bytes
     ("run --rm --network none", run_none, 0.35, None),
     ("run --rm, default network", run_network, 0.35, None),
+    ("run --rm, bridge", bench_network.run_bridge, 0.35, None),
+    ("1 GB from a container to the host", bench_network.to_host, 1.0, None),
+    ("1 GB from the host to a published port", bench_network.published, 1.0, None),
+    ("1 GB from container to container", bench_network.between, 1.0, None),
     ("exec", execute, 0.35, None),
     ("create", create, 0.4, None),
     ("start", start, 0.5, None),

@@ -104,7 +104,8 @@ def test_what_is_left_with_the_pids_of_the_host_ends_with_the_container(rdock: R
 def test_a_slirp4netns_that_is_killed_has_a_successor(rdock: Rdock) -> None:
     if shutil.which("slirp4netns", path="/usr/bin:/usr/sbin:/bin") is None:
         pytest.skip("no slirp4netns")
-    rdock.ok("run", "-d", "--name", "web", "-p", "8080", STARTER, "httpd", "-f", "-p", "8080", "-h", "/etc")
+    httpd = (STARTER, "httpd", "-f", "-p", "8080", "-h", "/etc")
+    rdock.ok("run", "-d", "--name", "web", "--network", "slirp4netns", "-p", "8080", *httpd)
     port = rdock.ok("port", "web", "8080").rpartition(":")[2]
 
     def answers() -> bool:

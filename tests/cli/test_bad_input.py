@@ -190,7 +190,7 @@ def test_help_is_no_error(rdock: Rdock) -> None:
         (["--hostname", "x" * 65], "invalid hostname format"),
         (["-w", "relative"], "it needs to be an absolute path"),
         (["--stop-signal", "NOSUCH"], "invalid signal: NOSUCH"),
-        (["--network", "nosuch"], "network nosuch not found"),
+        (["--network", "nosuch"], "cannot attach both user-defined and non-user-defined network-modes"),
         (["--cap-add", "NOSUCH"], "NOSUCH"),
         (["--cap-drop", "NOSUCH"], "NOSUCH"),
         (["--security-opt", "nosuch"], "invalid --security-opt"),

@@ -16,6 +16,7 @@ import pytest
 
 from rdock.container.capability_sets import DEFAULT
 from rdock.linux import capabilities
+from tests.cli.test_bridge import processes
 from tests.conftest import STARTER
 from tests.payload.roots import Store, compiled, program
 from tests.program import Rdock
@@ -187,9 +188,9 @@ def test_helpers_get_nothing_of_the_environment(rdock: Rdock) -> None:
     started = caller(rdock, "--storage-driver", "overlay", "run", "-d", STARTER, "sleep", "600")
     container = started.stdout.strip()
     assert started.returncode == 0, started.stderr
-    helpers = [line.split(" ") for line in rdock.home.processes() if "slirp4netns" in line]
+    helpers = processes(rdock, "slirp4netns")
     assert helpers
-    for pid, *_ in helpers:
+    for pid in helpers:
         assert b"host-secret" not in Path(f"/proc/{pid}/environ").read_bytes()
     assert "host-secret" not in rdock.ok("exec", container, "sh", "-c", "cat /proc/*/environ | tr '\\0' '\\n'")
     rdock.ok("rm", "-f", container)

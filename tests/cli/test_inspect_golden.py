@@ -80,9 +80,9 @@ def test_wrong_templates(rdock: Rdock, template: str, message: str) -> None:
 def test_what_is_not_there(rdock: Rdock) -> None:
     result = rdock("inspect", "-f", "{{.Id}}", "nosuch")
     assert (result.code, result.out, result.err) == (1, "\n", "rdock: No such object: nosuch\n")
-    for kind in ("network", "volume"):
+    for kind, says in (("network", "network nosuch not found"), ("volume", "No such volume: nosuch")):
         result = rdock("inspect", "--type", kind, "nosuch")
-        assert (result.code, result.out, result.err) == (1, "[]\n", f"rdock: No such {kind}: nosuch\n")
+        assert (result.code, result.out, result.err) == (1, "[]\n", f"rdock: {says}\n")
     result = rdock("inspect", "--type", "volcano", "x")
     assert result.code == 1 and result.err.startswith('rdock: unknown type: "volcano": must be one of "config", ')
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,9 @@ def two(own_rdock: Rdock, registry: str, tmp_path: Path) -> tuple[str, str]:
 
 def raw(name: str) -> Any:
     argv = ["skopeo", "inspect", "--raw", "--tls-verify=false", f"docker://{name}"]
-    return json.loads(subprocess.run(argv, check=True, capture_output=True, timeout=60).stdout)
+    with tempfile.TemporaryDirectory() as directory:  # where skopeo looks for logins need not be readable
+        environment = {**os.environ, "XDG_RUNTIME_DIR": directory}
+        return json.loads(subprocess.run(argv, check=True, capture_output=True, timeout=60, env=environment).stdout)
 
 
 def test_inspect(own_rdock: Rdock, two: tuple[str, str]) -> None:

@@ -21,7 +21,8 @@ WRITES = "for f in sys/kernel/panic sysrq-trigger; do (echo 0 > /proc/$f) 2>/dev
 
 
 def shell(rdock: Rdock, script: str, *options: str) -> Result:
-    return rdock(*RUN, *options, STARTER, "sh", "-c", script, timeout=60)
+    words = ("run", "--rm") if "--network" in options else RUN
+    return rdock(*words, *options, STARTER, "sh", "-c", script, timeout=60)
 
 
 def out(rdock: Rdock, script: str, *options: str) -> str:

@@ -578,8 +578,9 @@ def _kill(times: int) -> None:
             load(data)
             check_store()
             images.remove_image("app")
-    if images.find("app"):
-        images.remove_image("app")
+    # Who is killed at removing may leave the image without a name.
+    for image in images.list_images():
+        images.remove_image(image.id)
     check_empty()
 
 

@@ -194,6 +194,8 @@ def in_lab() -> Callable[..., Any]:
 
 
 def receive(connection: socket.socket) -> bytes:
+    """All until the end."""
+    connection.settimeout(20)
     return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
@@ -295,6 +297,55 @@ def test_a_closed_direction_leaves_the_other_open(in_lab: Callable[..., Any]) ->
     assert in_lab(_half_close) == (b"question", b"answer" * 50_000)
 
 
+def _urgent(lab: Lab, before: int) -> bytes:
+    """What comes of bytes of which one is urgent."""
+    server = lab.listen()
+    client = lab.connect(lab.forward())
+    served, _ = server.accept()
+    served.settimeout(20)
+    client.sendall(b"b" * before)
+    client.send(b"u", socket.MSG_OOB)
+    client.sendall(b"after")
+    served.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    got = b""
+    while len(got) < before + 6:
+        got += served.recv(65536)
+    client.sendall(b"end")
+    return got.lstrip(b"b") + served.recv(10)
+
+
+@pytest.mark.parametrize("before", [0, 3, 1 << 20])
+def test_urgent_data_holds_nothing_up(in_lab: Callable[..., Any], before: int) -> None:
+    assert in_lab(_urgent, before) == b"uafterend"
+
+
+def _trickle(lab: Lab) -> bool:
+    """Pieces of all sizes around the limit between the two ways of carrying, with an end right behind each."""
+    server = lab.listen()
+    port = lab.forward()
+    for size in (1, (1 << 14) - 1, 1 << 14, (1 << 14) + 1, 1 << 15, 100_000):
+        for pieces in (1, 3):
+            client = lab.connect(port)
+            served, _ = server.accept()
+            # All of it, and the end, is there before the forwarder looks.
+            os.kill(lab.pid, signal.SIGSTOP)
+            content = hashlib.shake_128(b"%d" % size).digest(size * pieces)
+            for i in range(pieces):
+                client.sendall(content[i * size :][:size])
+            client.shutdown(socket.SHUT_WR)
+            os.kill(lab.pid, signal.SIGCONT)
+            assert receive(served) == content
+            served.sendall(content)
+            served.close()
+            assert receive(client) == content
+            client.close()
+    return True
+
+
+def test_the_last_bytes_are_followed_by_the_end(in_lab: Callable[..., Any]) -> None:
+    assert in_lab(_trickle)
+
+
 def _broken_off(lab: Lab) -> list[bool]:
     """Whether a reset on either side is one on the other."""
     server = lab.listen()
@@ -380,7 +431,7 @@ def test_clients_of_a_dual_stack_socket_are_known_by_their_address(in_lab: Calla
     assert in_lab(_seen_through_dual_stack, kind) == (CLIENT, b"hello")
 
 
-def _same_port_again(lab: Lab) -> list[bytes]:
+def _same_port_again(lab: Lab) -> list[tuple[bytes, str]]:
     """A client that takes the same port of its own again, while the connection before is still known in the router."""
     server = lab.listen()
     port = lab.forward()
@@ -391,20 +442,45 @@ def _same_port_again(lab: Lab) -> list[bytes]:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.bind((CLIENT, 23456))
         client.connect((HOST, port))
-        served, _ = server.accept()
+        served, peer = server.accept()
         served.sendall(b"hello")
         # The client ends first, so that it is the forwarder's half that fades slowly.
         client.shutdown(socket.SHUT_WR)
         assert receive(served) == b""
         served.close()
-        answers.append(receive(client))
+        answers.append((receive(client), peer[0]))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
     return answers
 
 
 def test_a_client_may_use_its_port_again_at_once(in_lab: Callable[..., Any]) -> None:
-    assert in_lab(_same_port_again) == [b"hello"] * 3
+    assert in_lab(_same_port_again) == [(b"hello", CLIENT)] * 3
+
+
+def _two_ports_one_client(lab: Lab) -> list[tuple[str, bytes]]:
+    """A client that comes from one port of its own to two of the host that lead to the same port of the container."""
+    listeners = [ports.bind([PortBinding("", 0, PORT, "tcp")])[0][0] for _ in range(2)]
+    numbers = [listener.socket.getsockname()[1] for listener in listeners]
+    server = lab.listen()
+    lab.forward(listeners=listeners)
+    seen = []
+    clients = []
+    for number in numbers:
+        client = socket.socket()
+        client.settimeout(20)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind((CLIENT, 23456))
+        client.connect((HOST, number))
+        served, peer = server.accept()
+        clients += [client, served]
+        served.sendall(b"%d" % number)
+        seen.append((peer[0], client.recv(10).replace(b"%d" % number, b"right")))
+    return seen
+
+
+def test_one_port_of_a_client_for_two_of_the_host(in_lab: Callable[..., Any]) -> None:
+    assert in_lab(_two_ports_one_client) == [(CLIENT, b"right"), (TARGET.gateway, b"right")]
 
 
 # -- what goes wrong -----------------------------------------------------------------------------

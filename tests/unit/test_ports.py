@@ -157,7 +157,7 @@ def test_who_has_a_choice_leaves_a_port_to_who_has_none() -> None:
     [
         ("0.0.0.0", "", "0.0.0.0"),
         ("127.0.0.1", "", "0.0.0.0"),
-        pytest.param("::", "", "0.0.0.0", marks=needs_ipv6),
+        pytest.param("::", "", "[::]", marks=needs_ipv6),
         ("0.0.0.0", "127.0.0.1", "127.0.0.1"),
         pytest.param("::", "::1", "[::1]", marks=needs_ipv6),
     ],

@@ -123,7 +123,7 @@ def test_refusals_are_dockers(words: list[str], message: str) -> None:
     [
         (["--gpus", "all", "i"], "'rdock run --gpus' is not there yet"),
         (["--gpus=all", "i"], "'rdock run --gpus' is not there yet"),
-        (["-itP", "i"], "'rdock run -P' (--publish-all) is not there yet"),
+        (["-itm", "1g", "i"], "'rdock run -m' (--memory) is not there yet"),
     ],
 )
 def test_options_of_docker_are_told_from_slips(words: list[str], message: str) -> None:
@@ -146,7 +146,7 @@ def test_options_that_docker_knows_by_another_name() -> None:
         ("builder prune", "'rdock builder prune' is not there yet"),
         ("compose up", "'rdock compose' is not there yet"),
         ("image build x", "'rdock image build' is not there yet"),
-        ("network nosuch", "'rdock network' is not there yet"),
+        ("volume nosuch", "'rdock volume' is not there yet"),
     ],
 )
 def test_commands_of_docker_are_told_from_slips(words: str, message: str) -> None:
@@ -155,7 +155,7 @@ def test_commands_of_docker_are_told_from_slips(words: str, message: str) -> Non
     assert (refusal.value.message, refusal.value.hint, refusal.value.exit_code) == (message, "", 1)
 
 
-@pytest.mark.parametrize("words", ["nosuch", "container nosuch", "container build", "image run"])
+@pytest.mark.parametrize("words", ["nosuch", "container nosuch", "container build", "image run", "network nosuch"])
 def test_unknown_commands(words: str) -> None:
     with pytest.raises(UsageError, match=f"^unknown command: rdock {words}$") as refusal:
         main.find(words.split())
