@@ -17,7 +17,7 @@ from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.pausing import Pausing
 from rdock.container.run import MOST_FDS, Heritage, Run
-from rdock.errors import DataLoss, InvalidParameter, NotRunning, RdockError, system_failure
+from rdock.errors import DataLoss, InvalidParameter, RdockError, system_failure
 from rdock.linux import mount as m
 from rdock.linux import namespaces, process, sockets
 from rdock.linux.children import Children
@@ -30,8 +30,6 @@ from rdock.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
-
-    from rdock.container.wiring import Wiring
 
 # Seconds before a container is started again: doubled each time, up to the most, until a run has lasted.
 _FIRST_DELAY = 0.1
@@ -312,21 +310,16 @@ class Monitor:
             case "hold":
                 self.pausing.hold(connection)
             case "connect":
-                self._wiring().add(request["network"], request["settings"])
+                self.run.require_wiring().add(request["network"], request["settings"])
                 self._renew_heritage()
             case "disconnect":
-                self._wiring().remove(request["network"])
+                self.run.require_wiring().remove(request["network"])
                 self._renew_heritage()
             case "stop":
                 self._note_stop(keep=bool(request.get("keep")))
             case what:
                 raise InvalidParameter(f"the container's monitor does not know how to {what}")
         return {}
-
-    def _wiring(self) -> Wiring:
-        if self.run.wiring is None or not self.run.pid:
-            raise NotRunning(self.container.id)
-        return self.run.wiring
 
     def _exec(self, connection: sockets.socket, request: exec.Request) -> None:
         exec.check(self.container, self.state)

@@ -13,6 +13,7 @@ from rdock.container import containers, device_nodes, filters, sharing, spec, us
 from rdock.container.containers import Container
 from rdock.container.pipes import Pipes
 from rdock.container.stdio import Server
+from rdock.errors import NotRunning
 from rdock.linux import cgroup, idmap, namespaces
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, modes, sandbox, subnet, uplink
@@ -209,6 +210,12 @@ class Run:
         if self.bindings:
             self.bindings = uplink.publish(self._uplink, endpoint.from_bindings(self.bindings))
         return True
+
+    def require_wiring(self) -> Wiring:
+        """Its place on networks. Raises NotRunning if it has none, or there is no run."""
+        if self.wiring is None or not self.pid:
+            raise NotRunning(self.container.id)
+        return self.wiring
 
     def start(self) -> None:
         """Let process 1 execute the container's program. Raises Failed."""
