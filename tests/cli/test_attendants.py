@@ -87,7 +87,7 @@ def test_a_log_that_was_rotated_goes_on_with_the_next_monitor(rdock: Rdock) -> N
     monitor = pid_of(rdock, "talks")
     os.kill(monitor, signal.SIGKILL)
     wait_for(lambda: pid_of(rdock, "talks") != monitor, "there is another monitor")
-    rdock.ok("exec", "talks", "touch", "/go")
+    rdock.ok("exec", "--detach", "talks", "touch", "/go")
     wait_for(lambda: rdock.ok("logs", "talks").endswith("late"), "it goes on")
 
 

@@ -122,7 +122,7 @@ def test_follow_shows_what_comes_and_ends_with_the_container(rdock: Rdock, runti
     assert follower.stdout
     assert follower.stdout.readline() == b"first\n"
     assert follower.poll() is None
-    rdock.ok("exec", container, "touch", "/go")
+    rdock.ok("exec", "--detach", container, "touch", "/go")
     assert follower.stdout.readline() == b"second\n"
     out, err = follower.communicate(timeout=20)
     assert (out, err, follower.returncode) == (b"last", b"", 0)

@@ -145,7 +145,7 @@ def test_while_output_flows(rdock: Rdock) -> None:
         time.sleep(0.05)
         if rdock.ok("inspect", "-f", "{{.State.Running}}", container) == "true":
             kill_monitor(rdock, container)
-    rdock.ok("exec", container, "touch", "/go")
+    rdock.ok("exec", "--detach", container, "touch", "/go")
     assert rdock.ok("wait", container) == "3"
     *lines, last = rdock.ok("logs", container).splitlines()
     numbers = [int(line) for line in lines if line.isdigit()]
