@@ -146,7 +146,23 @@ def _host_config(container: Container) -> dict[str, Any]:
         from rdock.container import spec
 
         values |= {"MaskedPaths": spec.MASKED_PATHS, "ReadonlyPaths": spec.READONLY_PATHS}
+    if host.links:
+        values["Links"] = _links(container)
     return _in_shape({key: _sorted(v) if key in _MAPS else v for key, v in values.items()}, _HOST_CONFIG)
+
+
+def _links(container: Container) -> list[str] | None:
+    """As the daemon tells them: `/TARGET:/CONTAINER/ALIAS`, of those targets that exist."""
+    from rdock.container import containers, linking
+    from rdock.errors import RdockError
+
+    found = []
+    for alias, target in linking.of(container).items():
+        try:
+            found.append(f"/{containers.load(target).name}:/{container.name}/{alias}")
+        except RdockError:
+            continue
+    return sorted(found) or None
 
 
 _MAPS = ("Annotations", "PortBindings", "Sysctls", "Tmpfs")

@@ -127,7 +127,7 @@ class Run:
         try:
             bundle = spec.build(
                 container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
-                console_size=console_size, shared=shared,
+                console_size=console_size, shared=shared, linked=self._linked(),
                 devices=device_nodes.gather(host.devices) if host.devices else (),
             )  # fmt: skip
             self._execute(bundle)
@@ -143,7 +143,15 @@ class Run:
         return sandbox.write_files(
             container.directory, mode, container.config.hostname, addresses, nameserver, _resolving(container),
             is_named=self.wiring is not None and self.wiring.is_named,
+            links=[(link.lease.address, link.hosts_line) for link in self.wiring.links] if self.wiring else (),
         )  # fmt: skip
+
+    def _linked(self) -> list[str]:
+        if self.wiring is None or not self.wiring.links:
+            return []
+        from rdock.container import linking
+
+        return linking.environment(self.container, self.wiring.links)
 
     def _place(self) -> tuple[list[str], str]:
         """The container's addresses and its name server, which it is to know before it is made."""

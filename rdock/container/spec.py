@@ -20,6 +20,7 @@ from rdock.linux.idmap import Mapping
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
 # Nothing newer than 1.0.2 is used in it, and older runtimes refuse a later number.
@@ -54,11 +55,13 @@ def build(
     console_size: tuple[int, int] | None = None,
     shared: Shared = NOTHING_SHARED,
     devices: list[tuple[str, str]] | tuple[()] = (),
+    linked: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The spec of a container's next run.
 
     `files` are the generated ones (target → path on the host), `uids` and `gids` the map of the user
-    namespace that rdock itself is in, `devices` nodes of the host with their places in the container.
+    namespace that rdock itself is in, `devices` nodes of the host with their places in the container,
+    `linked` the variables that tell of containers it is linked to.
     Raises InvalidParameter.
     """
     config, host = container.config, container.host_config
@@ -75,7 +78,7 @@ def build(
             container,
             user=user,
             args=([INIT_PATH, "--"] if host.init else []) + command_of(container),
-            env=config.env,
+            env=merge_env(linked, config.env),
             cwd=config.working_dir or "/",
             terminal=config.tty,
             capabilities=capabilities,

@@ -11,14 +11,16 @@ import os
 import time
 
 from rdock import config
-from rdock.container import changing, containers
+from rdock.container import changing, containers, linking
 from rdock.container.containers import Container
+from rdock.container.linking import Link
 from rdock.container.publishing import Publishing
-from rdock.errors import Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
+from rdock.errors import Conflict, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
-from rdock.network import hub, leases, networks, plumbing
+from rdock.network import endpoint_options, hub, leases, networks, plumbing
 from rdock.network.hub import Use
+from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.network.plumbing import Attachment
 from rdock.network.subnet import Subnet
@@ -45,6 +47,9 @@ class Wiring:
         self.attachments: list[Attachment] = []
         self.publishing = Publishing()
         self.use: Use | None = None
+        self._is_connected = False
+        self.links: list[Link] = []
+        """To those on the default network that run."""
         self._server: Server | None = None
         self._on_change: Callable[[], None] = lambda: None
         self.note = ""
@@ -68,15 +73,34 @@ class Wiring:
         """Take addresses of a network, under the network lock."""
         network = networks.settled(networks.lookup(name))
         names = self._names(network, settings)
+        is_default = network.name == networks.DEFAULT
+        aliases = linking.of(self.container) if is_default else linking.of_endpoint(settings)
         lease = leases.take(
             network, self.container.id, self.container.name, settings, names, is_attended,
-            servers=self.container.host_config.dns if names else (),
+            servers=self.container.host_config.dns if names else (), links=aliases,
         )  # fmt: skip
-        used = {each.interface for each in self.attachments}
-        interface = next(f"eth{number}" for number in range(len(used) + 1) if f"eth{number}" not in used)
+        if is_default:
+            self._settle_links(leases.of_network(network.id), lease)
+        interface = self._interface(network, settings)
         made = Attachment(network, lease, interface, leads_out)
         self.attachments.append(made)
         return made
+
+    def _settle_links(self, known: dict[str, Lease], own: Lease) -> None:
+        """See whom it is linked to, under the network lock, and have those who are linked to it know where it is."""
+        living = {key: lease for key, lease in known.items() if key == own.container or is_attended(key)}
+        self.links = linking.living(self.container, living)
+        linking.check_running(self.container, self.links)
+        linking.tell_others(own, living.values())
+
+    def _interface(self, network: Network, settings: dict[str, Any]) -> str:
+        """What its interface on a network is to be called. Raises Conflict."""
+        used = {each.interface for each in self.attachments}
+        asked = str((settings.get("DriverOpts") or {}).get(endpoint_options.INTERFACE, ""))
+        if asked in used:
+            raise Conflict(f"the container has an interface {asked} already")
+        prefix = network.options.get(plumbing.INTERFACE_PREFIX, "eth")
+        return asked or next(f"{prefix}{number}" for number in range(len(used) + 1) if f"{prefix}{number}" not in used)
 
     def _by_priority(self) -> list[str]:
         """The first is the one it was created on, unless another has precedence."""
@@ -93,6 +117,9 @@ class Wiring:
         """Make the interfaces in the container's network namespace, and serve its ports. Raises RdockError."""
         assert self.use is not None
         plumbing.join(namespace, self.use.namespace, self.attachments)
+        self._is_connected = True
+        for attachment in self.attachments:
+            networks.note(attachment.network, "connect", container=self.container.id)
         self._serve_ports()
         self.note = hub.await_way_out(self.use)
 
@@ -268,6 +295,7 @@ class Wiring:
         """Go on with that of another monitor. Raises RdockError."""
         connection, namespace, *rest = fds
         self.use = Use(sockets.socket(fileno=connection), namespace, Subnet(found["base"]), found["transparent"])
+        self._is_connected = True
         self.publishing.inherit(found["published"], rest)
         for network_id, interface, leads_out in found["attachments"]:
             lease = leases.of_network(network_id).get(self.container.id)
@@ -287,6 +315,8 @@ class Wiring:
                         leases.give_back(attachment.network.id, self.container.id)
             except RdockError as e:
                 debug(f"network: {e.message}")  # they are void with this process
+            for attachment in self.attachments if self._is_connected else ():
+                networks.note(attachment.network, "disconnect", container=self.container.id)
             self.attachments = []
         if self.use is not None:
             if self._server is not None:

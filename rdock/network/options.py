@@ -9,7 +9,7 @@ from __future__ import annotations
 from rdock.errors import Conflict, InvalidParameter, Unsupported
 from rdock.network import addresses
 from rdock.network.networks import BRIDGE_NAME, Network
-from rdock.network.plumbing import ICC_OPTION, MODE_OPTION, MTU_OPTION, PARENT_OPTION
+from rdock.network.plumbing import ICC_OPTION, INTERFACE_PREFIX, MODE_OPTION, MTU_OPTION, PARENT_OPTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 """The address of the host that published ports are bound to if none is said."""
-INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
-"""What the interfaces in containers are called, before their number."""
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
 _GATEWAY_MODES = ("com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6")
@@ -145,7 +143,7 @@ def _prefix(name: str, value: str) -> str:
     # A number follows, of three digits at most.
     if not is_interface_name(value + "000") or value in ("lo", "v"):
         raise InvalidParameter(f"invalid interface name prefix: '{value}'")
-    return _only(name, value, "eth")
+    return value
 
 
 def _masquerade(name: str, value: str) -> str:

@@ -13,7 +13,7 @@ import time
 from rdock.errors import RdockError, SystemFailure, reason
 from rdock.linux import kernelfile, links, namespaces, nftables
 from rdock.linux.netlink import Netlink
-from rdock.network import firewall, networks
+from rdock.network import endpoint_options, firewall, networks
 from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.values import Value
@@ -29,6 +29,10 @@ MTU_OPTION = "com.docker.network.driver.mtu"
 ICC_OPTION = "com.docker.network.bridge.enable_icc"
 PARENT_OPTION = "parent"
 MODE_OPTION = "macvlan_mode"
+INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
+"""What the interfaces in containers are called, before their number."""
+# How long the prefix of such networks is (RFC 3927, RFC 4291).
+_LINK_LOCAL_4, _LINK_LOCAL_6 = 16, 64
 # Seconds. An interface carries frames in hundredths of it, when the kernel has got round to it.
 _PATIENCE = 2.0
 
@@ -225,11 +229,15 @@ def _configure(route: Netlink, attachment: Attachment) -> None:
     network, name = attachment.network, attachment.interface
     if network.driver == "macvlan":
         links.change(route, attachment.outer, name=name)
-    if network.pool(6) is None:
+    if network.pool(6) is None and not any(":" in text for text in attachment.lease.link_local):
         _disable_ipv6(name)
     links.change(route, name, up=True)
     for pool, address in zip(network.pools, _addresses(attachment), strict=True):
         links.add_address(route, name, f"{address}/{pool.block.length}")
+    for text in attachment.lease.link_local:
+        links.add_address(route, name, f"{text}/{_LINK_LOCAL_6 if ':' in text else _LINK_LOCAL_4}")
+    for place, value in attachment.lease.sysctls.items():
+        kernelfile.write(endpoint_options.path(place, name), value)
     if attachment.leads_out:
         _lead_out(route, attachment)
 

@@ -68,6 +68,7 @@ class Views:
         containers = {lease.container for _, on in self._networks for lease in on if source in _addresses(lease)}
         if not containers:
             return None
+        own: dict[str, list[str]] = {}
         names: dict[str, list[str]] = {}
         reverse: dict[str, str] = {}
         outside = False
@@ -83,9 +84,12 @@ class Views:
                     for spelled in (name.lower(), f"{name}.{network.name}".lower()):
                         here.setdefault(spelled, []).extend(_addresses(lease))
                 reverse |= dict.fromkeys(_addresses(lease), f"{lease.name}.{network.name}")
+            for lease in on:
+                for alias, target in lease.links.items() if lease.container in containers else ():
+                    own.setdefault(alias.lower(), here.get(target.lower(), []))
             # Of a name that is known on several networks the first one's addresses are told, as by Docker.
             names = here | names
-        return View(names, reverse, outside)
+        return View(names | own, reverse, outside)
 
 
 def _addresses(lease: Lease) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.conftest import is_clear
+from tests.cli.test_monitor_killed import kill_monitor
 from tests.conftest import STARTER
 from tests.program import CHECKOUT, Rdock, run_many
 
@@ -539,8 +540,7 @@ def test_prune(networks: Rdock) -> None:
          'invalid argument "a:b:c" for "--link" flag: bad format for links: a:b:c'),
         (["connect", "--link", "", "bridge", "box"], 125,
          'invalid argument "" for "--link" flag: empty string specified for links'),
-        (["connect", "--link-local-ip", "169.254.1.1", "bridge", "box"], 125,
-         "'rdock network connect --link-local-ip' is not there yet"),
+        (["connect", "--link-local-ip", "192.0.2.1", "bridge", "box"], 1, "invalid link-local IP address: 192.0.2.1"),
         (["disconnect", "--ip", "10.0.0.1", "bridge", "box"], 125, "unknown flag: --ip"),
     ],
 )  # fmt: skip
@@ -565,6 +565,31 @@ def test_events(networks: Rdock) -> None:
         ("network", "create", "local"), ("network", "destroy", "local"),
     ]  # fmt: skip
     assert all(one["Actor"] == {"ID": made, "Attributes": {"name": "net", "type": "macvlan"}} for one in found)
+
+
+def test_events_of_containers(networks: Rdock) -> None:
+    """Also when a container starts and ends by itself, and when its monitor was killed meanwhile."""
+    made = networks.ok("network", "create", "net")
+    box = networks.ok("run", "-d", "--network", "net", STARTER, "sleep", "600")
+    networks.ok("network", "disconnect", "net", box)
+    networks.ok("network", "connect", "net", box)
+    kill_monitor(networks, box)
+    networks.ok("stop", "-t", "0", box)
+    networks("run", "--network", "net", STARTER, "/nothing")
+    networks.ok("run", "--rm", "--network", "net", STARTER, "true")
+    args = ("events", "--since", "1m", "--until", "0s", "--filter", f"network={made}", "--format", "json")
+    found = [json.loads(line) for line in networks.ok(*args).splitlines()]
+    of_box = [one["Action"] for one in found if one["Actor"]["Attributes"].get("container") == box]
+    assert of_box == ["connect", "disconnect"] * 2
+    others = [one["Action"] for one in found if one["Actor"]["Attributes"].get("container", box) != box]
+    assert others == ["connect", "disconnect"] * 2
+
+
+@pytest.mark.parametrize("mode", ["host", "none"])
+def test_inspect_tells_who_has_no_endpoint(networks: Rdock, mode: str) -> None:
+    box = networks.ok("run", "-d", "--network", mode, STARTER, "sleep", "600")
+    networks.ok("create", "--network", mode, STARTER, "true")
+    assert list(inspected(networks, mode)["Containers"]) == [box]
 
 
 def test_help_is_dockers(rdock: Rdock) -> None:
