@@ -65,12 +65,14 @@ __all__ = [
     "IPPROTO_IP",
     "IPPROTO_IPV6",
     "IPPROTO_TCP",
+    "IPV6_2292PKTOPTIONS",
     "IPV6_PKTINFO",
     "IPV6_RECVPKTINFO",
     "IPV6_TRANSPARENT",
     "IPV6_V6ONLY",
     "IP_BIND_ADDRESS_NO_PORT",
     "IP_PKTINFO",
+    "IP_PKTOPTIONS",
     "IP_TRANSPARENT",
     "MSG_PEEK",
     "MSG_TRUNC",
@@ -107,7 +109,8 @@ __all__ = [
 ]
 
 # What _socket has no name for (ip(7), and linux/in6.h).
-IP_PKTINFO = 8
+IP_PKTINFO, IP_PKTOPTIONS = 8, 9
+IPV6_2292PKTOPTIONS = 6
 IPV6_TRANSPARENT = 75
 
 
