@@ -120,8 +120,8 @@ class Streams:
         ask: Callable[[Stream, bytes], bytes | None],
         gone: Callable[[Stream], None],
     ) -> None:
-        """`is_client` is asked with an address and an interface, see `NameServer`. `ask` answers a question at once, or calls `Stream.answer` later, or closes the connection;
-        `gone` is told of each that ended."""
+        """`is_client` is asked with an address and an interface, see `NameServer`. `ask` answers a question at once,
+        or calls `Stream.answer` later, or closes the connection; `gone` is told of each that ended."""
         self.waiting = waiting
         self.ask = ask
         self._listener = listener
