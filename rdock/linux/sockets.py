@@ -6,6 +6,7 @@ are only the calls and constants that a start and what lives long need; who else
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from _socket import (
@@ -62,6 +63,7 @@ __all__ = [
     "AF_NETLINK",
     "AF_UNIX",
     "CMSG_SPACE",
+    "EXHAUSTED",
     "IPPROTO_IP",
     "IPPROTO_IPV6",
     "IPPROTO_TCP",
@@ -112,6 +114,9 @@ __all__ = [
 IP_PKTINFO, IP_PKTOPTIONS = 8, 9
 IPV6_2292PKTOPTIONS = 6
 IPV6_TRANSPARENT = 75
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Numbers of the errors of accept(2) that say nothing of who has connected: there is no descriptor or memory."""
 
 
 def packet_pair() -> tuple[socket, socket]:

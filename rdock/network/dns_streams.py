@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 import sys
 
@@ -23,7 +22,6 @@ _OF_ONE_CLIENT = 16
 _REST = 1.0
 # struct cmsghdr, its length, level and type; and what the next one begins at a multiple of: sizeof(size_t).
 _CMSG, _CMSG_ALIGNMENT = struct.Struct("@nii"), struct.calcsize("@n")
-_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class Stream:
@@ -157,7 +155,7 @@ class Streams:
         except BlockingIOError:
             return
         except OSError as e:
-            if e.errno in _NO_DESCRIPTOR:
+            if e.errno in sockets.EXHAUSTED:
                 # Who waits stays in the queue, so the listener would be ready all the time.
                 self.waiting.forget(self._listener.fileno())
                 self.waiting.expect(self, _REST, self._listen)
