@@ -17,6 +17,7 @@ from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
 from rdock.network import dns, firewall, hub, resolvers, subnet, uplink, views
 from rdock.network.uplink import Uplink
+from rdock.runtime import rootless
 from rdock.state import record
 from rdock.state.record import Lock
 from rdock.values import Value
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _MOST_FILES = 4096
+# Seconds for which nobody is let in after there was no descriptor for one: whoever waits stays in the queue, so that
+# the listener would be ready all the time.
+_REST = 0.1
 # A slirp4netns that ends so often in so many seconds is not started again.
 _MOST_DEATHS, _CALM_SECONDS = 5, 60.0
 
@@ -44,6 +48,7 @@ def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoRetur
         for fd in (0, 1) if launch.debugging else (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+        _leave_mounts()
         os.chdir("/")
         # Each question that is passed on takes a descriptor.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -61,6 +66,14 @@ def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoRetur
             pass
     finally:
         os._exit(0)
+
+
+def _leave_mounts() -> None:
+    """Leave the mounts to the container whose monitor has started the hub: they are to go with that container."""
+    try:
+        rootless.leave_own_mounts()
+    except OSError as e:
+        launch.debug(f"network: {e}")  # it works there, too
 
 
 class _Space(Value):
@@ -115,6 +128,7 @@ class _Hub:
         )
         self.users: dict[int, sockets.socket] = {}
         self.idle_since = time.monotonic()
+        self.rests_until = 0.0
         self.uplink: Uplink | None = None
         self.is_starting = False
         self.way_out: str | None = None
@@ -138,13 +152,14 @@ class _Hub:
 
     def _poll(self) -> list[tuple[int, int]]:
         poll = select.poll()
-        for fd in (self.listener.fileno(), self.children.wake, *self.users):
+        rest = self.rests_until - time.monotonic()
+        for fd in (self.children.wake, *self.users, *((self.listener.fileno(),) if rest <= 0 else ())):
             poll.register(fd, select.POLLIN)
         if self.uplink is not None and self.is_starting:
             poll.register(self.uplink.ready_fd, select.POLLIN)
         for fd, mask in self.names.wanted().items():
             poll.register(fd, mask)
-        waits = [self.names.timeout(), None if self.users else self._rest()]
+        waits = [self.names.timeout(), None if self.users else self._rest(), rest if rest > 0 else None]
         least = min((wait for wait in waits if wait is not None), default=None)
         return poll.poll(None if least is None else max(0.0, least) * 1000 + 1)
 
@@ -163,11 +178,13 @@ class _Hub:
     # -- users -------------------------------------------------------------------------------------
 
     def _welcome(self) -> bool:
-        """Let one in; False if there is none."""
+        """Let one in; False if there is none, not if there is one that cannot be let in for now."""
         try:
             user = sockets.accept(self.listener)
-        except OSError:
-            return False
+        except OSError as e:
+            if e.errno in sockets.EXHAUSTED:
+                self.rests_until = time.monotonic() + _REST
+            return e.errno in sockets.EXHAUSTED
         hello = {"base": self.subnet.base, "transparent": self.space.transparent}
         try:
             sockets.send_fds(user, b"h" + jsontext.render(hello).encode(), [self.space.namespace])
@@ -197,6 +214,7 @@ class _Hub:
                 self.idle_since += 0.05
                 return False
             if self._welcome():
+                self.idle_since = max(self.idle_since, self.rests_until - self.linger)
                 return False
             record.remove(os.path.join(paths.runtime(), hub.name()))
             return True

@@ -98,12 +98,20 @@ def _delete(route: Netlink, link: str) -> None:
             raise
 
 
-def lead_out(container: int, attachment: Attachment) -> None:
-    """Have the default route of a container lead to this of its networks. Raises SystemFailure."""
+def lead_out(container: int, attachment: Attachment, former: Attachment | None = None) -> None:
+    """Have the default route of a container lead to this of its networks, no longer to a former one.
+
+    Raises SystemFailure.
+    """
 
     def work() -> None:
         namespaces.enter({"network": container})
         with Netlink() as route:
+            for pool in attachment.network.pools:
+                # One of a family that the other network lacks stays, as with Docker.
+                old = former.network.pool(pool.block.version) if former is not None else None
+                if old is not None:
+                    _unlead(route, str(old.gateway))
             _lead_out(route, attachment)
 
     _in_child(work)
@@ -244,9 +252,20 @@ def _configure(route: Netlink, attachment: Attachment) -> None:
 
 def _lead_out(route: Netlink, attachment: Attachment) -> None:
     for pool in attachment.network.pools:
-        everything = "0.0.0.0/0" if pool.block.version == 4 else "::/0"
-        index = links.index_of(route, attachment.interface)
-        _unless_there(links.add_route, route, everything, via=str(pool.gateway), link=index)
+        index, gateway = links.index_of(route, attachment.interface), str(pool.gateway)
+        _unless_there(links.add_route, route, _everything(gateway), via=gateway, link=index)
+
+
+def _unlead(route: Netlink, gateway: str) -> None:
+    try:
+        links.delete_route(route, _everything(gateway), via=gateway)
+    except OSError as e:
+        if e.errno not in (errno.ESRCH, errno.ENETUNREACH, errno.EHOSTUNREACH):
+            raise  # else: it was gone
+
+
+def _everything(gateway: str) -> str:
+    return "::/0" if ":" in gateway else "0.0.0.0/0"
 
 
 def _addresses(attachment: Attachment) -> list[str]:

@@ -63,6 +63,8 @@ class Entered(Value):
 
 
 _entered: Entered | None = None
+_record_path = ""
+"""Of the holder whose namespaces this process is in."""
 # Kept open, and so locked, until the process and all its children have ended.
 _use: Lock | None = None
 
@@ -80,7 +82,7 @@ def enter(mode: str, linger: float) -> Entered:
     The process must have one thread only. Raises Unavailable or SystemFailure with the reason why
     this machine does not allow it.
     """
-    global _entered, _use
+    global _entered, _use, _record_path
     if _entered is not None:
         return _entered
     paths.settle()
@@ -91,6 +93,7 @@ def enter(mode: str, linger: float) -> Entered:
     around = _session(boot)
     if around is not None:
         name, found = around
+        _record_path = paths.holder(boot, name)
         if mode not in ("auto", found.mode):
             raise Unavailable(f"this session is one of the id mode {found.mode}: leave it for another one")
         _use = _lock(paths.holder_lock(boot, name))
@@ -100,6 +103,7 @@ def enter(mode: str, linger: float) -> Entered:
     name = mode + _surroundings()
     record_path, lock_path = paths.holder(boot, name), paths.holder_lock(boot, name)
     uid, gid = os.getuid(), os.getgid()
+    _record_path = record_path
     try:
         _use = _lock(lock_path)
         found, fds = _find(mode, linger, record_path, lock_path)
@@ -208,6 +212,25 @@ def _recorded(path: str) -> Holder | None:
 def held() -> set[int]:
     """The descriptors by which this process keeps the namespaces in use."""
     return {_use.fd} - {-1} if _use else set()
+
+
+def leave_own_mounts() -> None:
+    """Go back to the holder's mount namespace from one of one's own, for a process that outlives what that is for.
+
+    Else it would keep a container's mounts after all others are gone. Without a holder, or with one who is not in
+    our user namespace, it stays where it is; so it does below `unshare`, where the session's mounts may hide ours.
+    Raises OSError.
+    """
+    found = None if _entered is None or _entered.in_session else _living(_record_path)
+    if found is None or found.namespace != os.readlink(namespaces.file_of("user")):
+        return
+    fds = namespaces.open_all(found.pid, ("mount",))
+    if not found.identity.is_alive():
+        # The pid may be another's by now, and so what was opened.
+        for fd in fds.values():
+            os.close(fd)
+        return
+    namespaces.enter(fds)
 
 
 def _note_runtime(directory: str) -> None:
