@@ -109,7 +109,7 @@ def enter(mode: str, linger: float) -> Entered:
         found, fds = _find(mode, linger, record_path, lock_path)
         namespaces.enter(fds)
     except OSError as e:
-        raise SystemFailure(f"cannot enter the namespaces of this user: {reason(e)}", hint=why_denied()) from e
+        raise SystemFailure(f"cannot enter the namespaces of this user: {reason(e)}", hint=_why_denied()) from e
     try:
         os.chdir(directory)
     except OSError:
@@ -297,7 +297,7 @@ def _hear(fd: int) -> str:
         raise SystemFailure("cannot make the namespaces of this user: the holder ended")
     if line.startswith("!"):
         number, _, step = line[1:].partition(" ")
-        raise Unavailable(f"cannot {step}: {os.strerror(int(number)).lower()}", hint=why_denied())
+        raise Unavailable(f"cannot {step}: {os.strerror(int(number)).lower()}", hint=_why_denied())
     return line
 
 
@@ -387,6 +387,12 @@ def _linger(record_path: str, lock_path: str, linger: float) -> None:
             pass  # there are others
 
 
+def _why_denied() -> str:
+    from rdock.runtime import denial  # few machines need it
+
+    return denial.why()
+
+
 def _survivor(old: Holder) -> int | None:
     """The user namespace of a holder that was killed, if a process of rdock's lives in it: a descriptor.
 
@@ -418,36 +424,3 @@ def _is_ours(fd: int, pid: int, old: Holder) -> bool:
 
 def _maps_of(pid: int) -> list[str]:
     return [idmap.map_text(idmap.read_map(kind, str(pid))) for kind in ("uid", "gid")]
-
-
-_SWITCHES = (
-    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=28633"),
-    (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
-)
-
-
-def why_denied() -> str:
-    """The line that lifts the ban on user namespaces, if a known switch is the cause."""
-    for path, value, line in _SWITCHES:
-        try:
-            with open(path, encoding="utf-8") as file:
-                if file.read().strip() == value:
-                    return line
-        except OSError:
-            continue
-    if _in_chroot():
-        return "user namespaces cannot be made inside a chroot"
-    return "an outer container's seccomp filter or a security module may forbid user namespaces"
-
-
-def _in_chroot() -> bool:
-    try:
-        here, there = os.stat("/"), os.stat("/proc/1/root/")
-    except OSError:
-        return False
-    return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)
