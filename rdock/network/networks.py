@@ -99,6 +99,12 @@ class Network(Value):
         """The name of its bridge device."""
         return self.options.get(BRIDGE_NAME) or ("rdock0" if self.name == DEFAULT else f"br-{self.id[:12]}")
 
+    @property
+    def near_link(self) -> str:
+        """The interface of the shared namespace that is on this network, with the gateway's addresses: the bridge
+        itself, or a macvlan beside those of containers, for they do not see what their parent is."""
+        return self.bridge if self.driver == "bridge" else f"n{self.id[:12]}"
+
     def pool(self, version: int) -> Pool | None:
         """Its addresses of IPv4 or IPv6, if it has such."""
         return next((pool for pool in self.pools if pool.block.version == version), None)

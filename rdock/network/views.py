@@ -69,7 +69,7 @@ class Views:
             lease.container
             for network, on in self._networks
             for lease in on
-            if network.bridge == link and source in _addresses(lease)
+            if network.near_link == link and source in _addresses(lease)
         }
         if not containers:
             return None
