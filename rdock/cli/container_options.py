@@ -336,7 +336,7 @@ def networks(options: Options) -> tuple[str, dict[str, Any]]:
     if mode == "bridge":
         _tell_of_no_way_out()
         return mode, {mode: {}}
-    if texts or options.list("--publish") or mode != "slirp4netns":
+    if texts or options.list("--publish") or modes.kind(mode) != "slirp4netns":
         return mode, {}
     return ("none" if _tell_of_no_way_out() else mode), {}
 

@@ -35,7 +35,7 @@ def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, 
     first, settings = chosen[0]
     mode = modes.parse(first)
     chosen[0] = mode, _with(settings, given)
-    if mode in modes.MODES or mode.startswith("container:"):
+    if modes.kind(mode) in modes.MODES or mode.startswith("container:"):
         if len(chosen) > 1:
             raise InvalidParameter(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
@@ -93,7 +93,7 @@ def check_mac(text: str) -> str:
 
 def _parse_one(text: str) -> tuple[str, dict[str, Any]]:
     """One `--network`: the network's name and the settings of the endpoint."""
-    if "=" not in text:
+    if "=" not in text or modes.kind(text) in modes.PRIVATE:
         return text, {}
     name = ""
     settings: dict[str, Any] = {}
