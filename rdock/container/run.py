@@ -25,6 +25,7 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rdock.container.wiring import Wiring
@@ -199,6 +200,24 @@ class Run:
             for fd in fds.values():
                 os.close(fd)
         return True
+
+    def watch_inherited(self, server: Server, mend: Callable[[list[int]], None]) -> None:
+        """Have `mend_network` be called, by `mend`, when a slirp4netns or pasta ends that is no child of ours."""
+        pid = self._private.pid if self._private else 0
+        if not pid:
+            return
+        try:
+            ended = os.pidfd_open(pid)
+        except ProcessLookupError:
+            mend([pid])
+            return
+
+        def replace() -> None:
+            server.forget(ended)
+            os.close(ended)
+            mend([pid])
+
+        server.watch(ended, replace)
 
     def require_wiring(self) -> Wiring:
         """Its place on networks. Raises NotRunning if it has none, or there is no run."""

@@ -235,7 +235,7 @@ def _check_way_out(options: PastaOptions) -> None:
     if not _gateway("/proc/net/route")[0] and not _has_route6():
         raise Unavailable(
             "this machine has no default route, which pasta copies",
-            hint="name an interface, as in --network pasta:-i,eth0, or use --network slirp4netns",
+            hint="use --network slirp4netns or --network bridge",
         )
 
 
