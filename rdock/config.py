@@ -7,7 +7,7 @@ refused by name, since a misspelt setting that is silently ignored is worse than
 from __future__ import annotations
 
 from rdock import paths
-from rdock.errors import InvalidParameter, RdockError
+from rdock.errors import InvalidParameter
 from rdock.state import record
 from rdock.values import Value
 
@@ -124,14 +124,8 @@ def check(settings: Settings, where: str) -> Settings:
         raise InvalidParameter(f"{where}: unknown id mode: {settings.id_mode} (one of {', '.join(ID_MODES)})")
     if not 0 <= settings.holder_linger <= 10:
         raise InvalidParameter(f"{where}: holder-linger: not between 0 and 10 seconds")
-    if settings.network.startswith(("slirp4netns:", "pasta:")):
-        from rdock.network import private
-
-        try:
-            private.check(settings.network)
-        except RdockError as e:
-            raise InvalidParameter(f"{where}: network: {e.message}", e.hint) from e
-    elif settings.network not in NETWORKS:
+    # Options are looked at where the network is used (network/modes.py).
+    if settings.network not in NETWORKS and not settings.network.startswith(("slirp4netns:", "pasta:")):
         raise InvalidParameter(f"{where}: unknown network: {settings.network} (one of {', '.join(NETWORKS)})")
     if settings.low_ports and not 0 < low_port_offset(settings) < 65535:
         raise InvalidParameter(f"{where}: low-ports: not a number to add, as +8000: {settings.low_ports}")

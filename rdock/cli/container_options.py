@@ -57,7 +57,7 @@ _SHARED = """\
       --ip string                IPv4 address (e.g., 172.30.100.104)
       --ip6 string               IPv6 address (e.g., 2001:db8::33)
       --mac-address string       Container MAC address (e.g., 92:d0:c6:0a:29:33)
-      --network network          Connect a container to a network
+      --network network          Connect a container to a network, or: none, host, slirp4netns[:OPT,..], pasta[:OPT,..]
       --network-alias list       Add network-scoped alias for the container
       --no-healthcheck           Disable any container-specified HEALTHCHECK
       --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from rdock import config
+from rdock import config, paths
+from rdock.errors import InvalidParameter, RdockError
 
 MODES = ("none", "host", "slirp4netns", "pasta")
 PRIVATE = ("slirp4netns", "pasta")
@@ -21,7 +22,7 @@ def parse(text: str) -> str:
     Raises NotFound for one that does not exist, InvalidParameter and Unsupported for options that it cannot have.
     """
     if text in ("", "default"):
-        return config.current().network
+        return _default()
     if text in (*MODES, "bridge"):
         return text
     if kind(text) in PRIVATE:
@@ -32,3 +33,15 @@ def parse(text: str) -> str:
     from rdock.network import networks
 
     return networks.lookup(text).name
+
+
+def _default() -> str:
+    text = config.current().network
+    if ":" in text:
+        from rdock.network import private
+
+        try:
+            private.check(text)
+        except RdockError as e:
+            raise InvalidParameter(f"{paths.settings()}: network: {e.message}", e.hint) from e
+    return text
