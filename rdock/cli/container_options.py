@@ -59,7 +59,7 @@ _SHARED = """\
       --ip string                IPv4 address (e.g., 172.30.100.104)
       --ip6 string               IPv6 address (e.g., 2001:db8::33)
       --mac-address string       Container MAC address (e.g., 92:d0:c6:0a:29:33)
-      --network network          Connect a container to a network
+      --network network          Connect a container to a network, or: none, host, slirp4netns[:OPT,..], pasta[:OPT,..]
       --network-alias list       Add network-scoped alias for the container
       --no-healthcheck           Disable any container-specified HEALTHCHECK
       --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)
@@ -356,7 +356,7 @@ def networks(options: Options) -> tuple[str, dict[str, Any]]:
     if mode == "bridge":
         _tell_of_no_way_out()
         return mode, {mode: {}}
-    if texts or options.list("--publish") or mode != "slirp4netns":
+    if texts or options.list("--publish") or modes.kind(mode) != "slirp4netns":
         return mode, {}
     return ("none" if _tell_of_no_way_out() else mode), {}
 

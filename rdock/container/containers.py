@@ -52,7 +52,7 @@ class State(Value):
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
-    """Base of the private network's addresses; see network/subnet.py."""
+    """The private network's addresses (Subnet.text in network/subnet.py)."""
     keeper_pid: int = 0
     keeper_start: int = 0
 

@@ -116,7 +116,8 @@ def _network() -> Finding:
     elif not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         why, fix = "cannot open /dev/net/tun", "sudo chmod 666 /dev/net/tun"
     else:
-        return Finding("network", OK, "slirp4netns")
+        more = " and pasta" if launch.find_program("pasta") else "; pasta (sudo apt-get install passt) is not needed"
+        return Finding("network", OK, f"slirp4netns{more}")
     return Finding("network", LIMITED, f"{why}: containers reach each other and not the world", fix)
 
 

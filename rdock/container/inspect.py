@@ -9,7 +9,7 @@ import os
 
 from rdock.container.containers import Container, State
 from rdock.network import modes
-from rdock.network.subnet import PREFIX_LENGTH, Subnet
+from rdock.network.subnet import Subnet
 from rdock.state import record, timestamp
 from rdock.values import Value
 
@@ -218,7 +218,7 @@ def network_names(container: Container) -> list[str]:
     """The networks that a container is in."""
     if container.networks:
         return sorted(container.networks)
-    mode = container.host_config.network_mode
+    mode = modes.kind(container.host_config.network_mode)
     return ["bridge"] if mode == "default" else [mode] if mode in modes.MODES else []
 
 
@@ -263,10 +263,10 @@ def _endpoint(**known: Any) -> dict[str, Any]:
 def _endpoints(container: Container, state: State, *, running: bool) -> dict[str, Any]:
     """NetworkSettings.Networks of the API."""
     if not container.networks:
-        subnet = Subnet(state.subnet)
         known = {}
         if running and state.subnet:
-            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": PREFIX_LENGTH}
+            subnet = Subnet.parse(state.subnet)
+            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": subnet.length}
         return {name: _endpoint(**known) for name in network_names(container)}
     from rdock.network import leases, networks
 

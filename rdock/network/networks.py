@@ -11,7 +11,7 @@ import os
 
 from rdock import paths
 from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, reason
-from rdock.network import addresses, pools, subnet
+from rdock.network import addresses, modes, pools, subnet
 from rdock.network.addresses import Address, Block
 from rdock.scope import scope
 from rdock.state import record, timestamp
@@ -248,7 +248,7 @@ def locked() -> Iterator[None]:
 def create(wanted: Wanted) -> Network:
     """Make a network. Raises InvalidParameter, Conflict, Forbidden and NotFound in Docker's words."""
     check_name(wanted.name)
-    if wanted.name in PREDEFINED:
+    if wanted.name in (*PREDEFINED, *modes.PRIVATE):
         raise Forbidden(f"operation is not permitted on predefined {wanted.name} network")
     if wanted.driver in ("host", "null", "none"):
         driver = wanted.driver.replace("none", "null")
