@@ -131,7 +131,7 @@ def _greeted(connection: sockets.socket) -> Use:
 def seek(linger: float, keep: set[int], namespace: int) -> sockets.socket:
     """As `use`, by a child that goes on until it succeeds: `found` takes what it has, when there is something to read.
 
-    Whoever closes that socket lets it end. Raises OSError.
+    Whoever closes that socket lets it end, after the present try. Raises OSError.
     """
     ours, theirs = sockets.packet_pair()
     try:
