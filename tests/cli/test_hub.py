@@ -105,47 +105,49 @@ def test_the_hub_is_short_of_descriptors(net: Rdock) -> None:
     most = resource.prlimit(hub, resource.RLIMIT_NOFILE)
     resource.prlimit(hub, resource.RLIMIT_NOFILE, (32, most[1]))
     place = os.open(hub_socket(net).parent, os.O_PATH)
-    crowd = [
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(28)
-    ]  # the queue of the listener is 16 long
+    welcome: list[Guest] = []
+    waiting: list[Guest] = []
     try:
-        for each in crowd:
-            each.settimeout(5)
-            each.connect(f"/proc/self/fd/{place}/{hub_socket(net).name}")
-        welcome = [each for each in crowd if _is_welcome(each)]
-        assert 3 < len(welcome) < 28
+        while len(waiting) < 3:
+            guest = Guest(f"/proc/self/fd/{place}/{hub_socket(net).name}")
+            (waiting if waiting or not guest.is_welcome() else welcome).append(guest)
+            assert len(welcome) < 32
+        assert len(welcome) >= 3
         before = _ticks(hub)
         time.sleep(1)
         spent = (_ticks(hub) - before) / os.sysconf("SC_CLK_TCK")
         assert spent < 0.3, "it asks again and again whether it may accept"
-        for each in welcome[:3]:
-            each.close()
-        waiting = [each for each in crowd if each not in welcome]
-        wait_for(lambda: sum(_is_welcome(each) for each in waiting) == 3, "those in whose place there is room now")
+        for guest in welcome[:3]:
+            guest.socket.close()
+        wait_for(lambda: all(guest.is_welcome() for guest in waiting), "those in whose place there is room now")
     finally:
-        for each in crowd:
-            each.close()
+        for guest in welcome + waiting:
+            guest.socket.close()
         os.close(place)
         resource.prlimit(hub, resource.RLIMIT_NOFILE, most)
     net.ok("run", "--rm", "--network", "front", STARTER, "true")
     assert processes(net, "rdock-network") == [hub]
 
 
-_greeted: set[int] = set()
+class Guest:
+    """One who has connected to the hub."""
 
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.connect(path)
+        self.greeting = b""
 
-def _is_welcome(client: socket.socket) -> bool:
-    if id(client) in _greeted:
-        return True
-    client.settimeout(0.3)
-    try:
-        packet, fds, _, _ = socket.recv_fds(client, 4096, 1)
-    except TimeoutError:
-        return False
-    for fd in fds:
-        os.close(fd)
-    _greeted.add(id(client))
-    return packet[:1] == b"h"
+    def is_welcome(self) -> bool:
+        """Whether the hub has greeted it by now."""
+        self.socket.settimeout(0.3)
+        if not self.greeting:
+            try:
+                self.greeting, fds, _, _ = socket.recv_fds(self.socket, 4096, 1)
+            except TimeoutError:
+                return False
+            for fd in fds:
+                os.close(fd)
+        return self.greeting[:1] == b"h"
 
 
 def _ticks(pid: int) -> int:
