@@ -19,7 +19,7 @@ from rdock.errors import Conflict, Forbidden, InvalidParameter, NotRunning, Rdoc
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
 from rdock.network import endpoint_options, hub, leases, networks, plumbing
-from rdock.network.hub import Use
+from rdock.network.hub import Plan, Use
 from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.network.plumbing import Attachment
@@ -61,7 +61,7 @@ class Wiring:
 
     def prepare(self) -> None:
         """Take addresses and ports. Raises RdockError, with nothing left taken after `release`."""
-        self.use = hub.use(config.current().holder_linger / 2, rootless.held())
+        self.use = hub.use(_plan())
         # As it is by now: it may have been connected elsewhere since its monitor began.
         self.container = containers.as_it_is(self.container)
         leading = next((name for name in self._by_priority() if not networks.lookup(name).internal), "")
@@ -207,7 +207,7 @@ class Wiring:
         """
         assert self.use is not None and self._server is not None
         try:
-            self._seeking = hub.seek(config.current().holder_linger / 2, rootless.held(), self.use.namespace)
+            self._seeking = hub.seek(_plan(), self.use.namespace)
         except OSError as e:
             debug(f"network: {e}")
             time.sleep(_PAUSE)  # the connection is ready at once, again
@@ -378,6 +378,10 @@ class Wiring:
             self.use.connection.close()
             os.close(self.use.namespace)
             self.use = None
+
+
+def _plan() -> Plan:
+    return Plan(config.current().holder_linger / 2, rootless.held(), rootless.leave_own_mounts)
 
 
 def is_attended(container_id: str) -> bool:

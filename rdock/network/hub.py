@@ -26,6 +26,10 @@ from rdock.network.subnet import Subnet
 from rdock.state.record import Lock
 from rdock.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 # Seconds: for the hub to come up, slirp4netns included.
 _PATIENCE = 25.0
 # Seconds that those who had a hub which was killed have to make another before others do.
@@ -43,6 +47,17 @@ class _Ended(SystemFailure):
         super().__init__("cannot make the shared network namespace: its keeper has ended")
 
 
+class Plan(Value):
+    """How a hub is to be that is made here."""
+
+    linger: float
+    """For how many seconds it stays after its last user."""
+    keep: set[int]
+    """Descriptors that it holds open, by which the user's namespaces are in use."""
+    settle: Callable[[], None]
+    """Called by it first: leaves the mounts to the container for which it is made. May raise OSError."""
+
+
 class Use(Value):
     """One user's hold on the shared namespace."""
 
@@ -55,33 +70,31 @@ class Use(Value):
     """Whether the addresses of clients can be kept, see firewall.py."""
 
 
-def use(linger: float, keep: set[int], namespace: int = -1) -> Use:
+def use(plan: Plan, namespace: int = -1) -> Use:
     """Take hold of the shared namespace, which is made if there is none.
 
-    `linger`: for how many seconds a hub that is made here stays after its last user. `keep` are descriptors that it
-    holds open, by which the user's namespaces are in use. `namespace` is that of a hub which was killed, for its
-    successor. Raises SystemFailure.
+    `namespace` is that of a hub which was killed, for its successor. Raises SystemFailure.
     """
     paths.make_private(paths.data())
     paths.make_private(paths.networks())
     try:
         try:
-            return _try_to_use(linger, keep, namespace)
+            return _try_to_use(plan, namespace)
         except (_Ended, ConnectionError) as e:
             debug(f"network: {e}")  # it was killed before it has said a word, as the next one hardly will be
-        return _try_to_use(linger, keep, namespace)
+        return _try_to_use(plan, namespace)
     except OSError as e:
         raise SystemFailure(f"cannot make the shared network namespace: {reason(e)}") from e
 
 
-def _try_to_use(linger: float, keep: set[int], namespace: int) -> Use:
+def _try_to_use(plan: Plan, namespace: int) -> Use:
     """Raises SystemFailure, OSError."""
     if namespace < 0:
         _await_revival()
     with Lock(lock()):
         connection = _connect()
         if connection is None:
-            _start(linger, keep, namespace)
+            _start(plan, namespace)
             connection = _connect()
     if connection is None:
         raise _Ended
@@ -128,10 +141,10 @@ def _greeted(connection: sockets.socket) -> Use:
 # -- another hub, for those who must not wait -------------------------------------------------------
 
 
-def seek(linger: float, keep: set[int], namespace: int) -> sockets.socket:
+def seek(plan: Plan, namespace: int) -> sockets.socket:
     """As `use`, by a child that goes on until it succeeds: `found` takes what it has, when there is something to read.
 
-    Whoever closes that socket lets it end. Raises OSError.
+    Whoever closes that socket lets it end, after the present try. Raises OSError.
     """
     ours, theirs = sockets.packet_pair()
     try:
@@ -145,20 +158,20 @@ def seek(linger: float, keep: set[int], namespace: int) -> sockets.socket:
             # Before the descriptor goes by which its parent hears of signals.
             signals.set_wakeup_fd(-1)
             signals.reset()
-            process.close_all_but({0, 1, 2, theirs.fileno(), namespace} | keep)
+            process.close_all_but({0, 1, 2, theirs.fileno(), namespace} | plan.keep)
             process.set_name("rdock-seeker")
-            _seek(theirs, linger, keep, namespace)
+            _seek(theirs, plan, namespace)
         finally:
             os._exit(0)
     theirs.close()
     return ours
 
 
-def _seek(asking: sockets.socket, linger: float, keep: set[int], namespace: int) -> None:
+def _seek(asking: sockets.socket, plan: Plan, namespace: int) -> None:
     pause = _FIRST_PAUSE
     while True:
         try:
-            found = use(linger, keep, namespace)
+            found = use(plan, namespace)
             break
         except SystemFailure as e:
             debug(f"network: {e.message}")
@@ -218,7 +231,7 @@ def lock() -> str:
 # -- the start -------------------------------------------------------------------------------------
 
 
-def _start(linger: float, keep: set[int], namespace: int) -> None:
+def _start(plan: Plan, namespace: int) -> None:
     """Make a hub, and wait until it listens. Under the hub's lock. Raises SystemFailure, OSError."""
     told, telling = os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
@@ -228,7 +241,7 @@ def _start(linger: float, keep: set[int], namespace: int) -> None:
             if os.fork() == 0:
                 from rdock.network import hub_process
 
-                hub_process.live(telling, linger, keep, namespace)
+                hub_process.live(telling, plan, namespace)
         finally:
             os._exit(0)
     os.close(telling)

@@ -16,8 +16,8 @@ from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
 from rdock.network import dns, firewall, hub, resolvers, subnet, uplink, views
+from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
-from rdock.runtime import rootless
 from rdock.state import record
 from rdock.state.record import Lock
 from rdock.values import Value
@@ -34,7 +34,7 @@ _REST = 0.1
 _MOST_DEATHS, _CALM_SECONDS = 5, 60.0
 
 
-def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoReturn:
+def live(telling: int, plan: Plan, namespace: int) -> NoReturn:
     """The hub's life, from the fork of who needs it to its exit."""
     try:
         os.setsid()
@@ -43,17 +43,20 @@ def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoRetur
         signals.reset()
         for number in (signals.SIGHUP, signals.SIGINT, signals.SIGPIPE):
             signals.signal(number, signals.SIG_IGN)
-        process.close_all_but({0, 1, 2, telling, namespace} | keep)
+        process.close_all_but({0, 1, 2, telling, namespace} | plan.keep)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1) if launch.debugging else (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
-        _leave_mounts()
+        try:
+            plan.settle()
+        except OSError as e:
+            launch.debug(f"network: {e}")  # it works there, too
         os.chdir("/")
         # Each question that is passed on takes a descriptor.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _MOST_FILES), most))
-        hub = _Hub(linger, _open_namespace(namespace))
+        hub = _Hub(plan.linger, _open_namespace(namespace))
         hub.listen()
         os.write(telling, b"listening")
         os.close(telling)
@@ -66,14 +69,6 @@ def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoRetur
             pass
     finally:
         os._exit(0)
-
-
-def _leave_mounts() -> None:
-    """Leave the mounts to the container whose monitor has started the hub: they are to go with that container."""
-    try:
-        rootless.leave_own_mounts()
-    except OSError as e:
-        launch.debug(f"network: {e}")  # it works there, too
 
 
 class _Space(Value):

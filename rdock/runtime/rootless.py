@@ -24,10 +24,6 @@ from rdock.state import record
 from rdock.state.record import Lock
 from rdock.values import Value
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 KINDS = ("user", "mount")
 
 
