@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 FORWARDED_DNS = "169.254.1.1"
 """Where names are asked for if the host's name server is one that the container cannot reach; podman's choice."""
-_LINK = "pasta.netns"
+# In a directory where nothing else is: of several files that go at once, early versions may see the first one only.
+_LINK = "pasta/netns"
 _READY_SECONDS = 20.0
 # How long one whose link is gone is waited for that nobody has stopped, in seconds.
 _PATIENCE = 2.0
@@ -96,6 +97,7 @@ def start(user: int, network: int, directory: str, options: PastaOptions, bindin
     _check_way_out(options)
     _unlink(directory)
     link = os.path.join(directory, _LINK)
+    os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
     os.symlink("/proc/self/fd/0", link)
     log, log_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
