@@ -16,10 +16,11 @@ from rdock.container.containers import Container
 from rdock.container.sharing import NOTHING_SHARED, Shared
 from rdock.container.users import User
 from rdock.errors import InvalidParameter
-from rdock.linux.idmap import Mapping
+from rdock.linux import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
 # Nothing newer than 1.0.2 is used in it, and older runtimes refuse a later number.
@@ -41,6 +42,7 @@ MASKED_PATHS = [
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 INIT_PATH = "/sbin/docker-init"
+NOTHING_PREPARED: Mapping[str, str] = {}
 
 
 def build(
@@ -48,17 +50,19 @@ def build(
     *,
     user: User,
     files: dict[str, str],
-    uids: tuple[Mapping, ...],
-    gids: tuple[Mapping, ...],
+    uids: tuple[idmap.Mapping, ...],
+    gids: tuple[idmap.Mapping, ...],
     cgroup_path: str = "",
     console_size: tuple[int, int] | None = None,
     shared: Shared = NOTHING_SHARED,
     devices: list[tuple[str, str]] | tuple[()] = (),
+    sources: Mapping[str, str] = NOTHING_PREPARED,
 ) -> dict[str, Any]:
     """The spec of a container's next run.
 
     `files` are the generated ones (target → path on the host), `uids` and `gids` the map of the user
-    namespace that rdock itself is in, `devices` nodes of the host with their places in the container.
+    namespace that rdock itself is in, `devices` nodes of the host with their places in the container, `sources`
+    what was prepared for mounts, by their destinations (mounting.py).
     Raises InvalidParameter.
     """
     config, host = container.config, container.host_config
@@ -81,7 +85,7 @@ def build(
             capabilities=capabilities,
             console_size=console_size,
         ),
-        "mounts": _mounts(container, files, gids, shared, devices, cgroup=bool(cgroup_path)),
+        "mounts": _mounts(container, files, gids, shared, devices, sources, cgroup=bool(cgroup_path)),
         "linux": {
             "namespaces": [
                 {"type": kind, "path": shared.paths[kind]} if kind in shared.paths else {"type": kind}
@@ -153,12 +157,12 @@ def process(
     return result
 
 
-def _identity(mappings: tuple[Mapping, ...]) -> list[dict[str, int]]:
+def _identity(mappings: tuple[idmap.Mapping, ...]) -> list[dict[str, int]]:
     """The container's ids are those of rdock's own namespace, one to one."""
     return [{"containerID": entry.inside, "hostID": entry.inside, "size": entry.size} for entry in mappings]
 
 
-def _sysctls(network_mode: str, gids: tuple[Mapping, ...]) -> dict[str, str]:
+def _sysctls(network_mode: str, gids: tuple[idmap.Mapping, ...]) -> dict[str, str]:
     """Inside its own network a container may bind low ports and ping, as with Docker."""
     if network_mode == "host":
         return {}
@@ -172,9 +176,10 @@ def _sysctls(network_mode: str, gids: tuple[Mapping, ...]) -> dict[str, str]:
 def _mounts(
     container: Container,
     files: dict[str, str],
-    gids: tuple[Mapping, ...],
+    gids: tuple[idmap.Mapping, ...],
     shared: Shared,
     devices: list[tuple[str, str]] | tuple[()],
+    sources: Mapping[str, str],
     *,
     cgroup: bool,
 ) -> list[dict[str, Any]]:
@@ -212,9 +217,10 @@ def _mounts(
     wanted = {
         target: _mount(target, "tmpfs", "tmpfs", _tmpfs_options(options)) for target, options in host.tmpfs.items()
     }
-    for bind in host.binds:
-        source, target, options = split_bind(bind)
-        wanted[target] = _mount(target, "bind", source, ["rbind", "rprivate", *options])
+    if container.mount_points or host.binds:
+        from rdock.container import mount_entries
+
+        wanted |= mount_entries.of(container, sources, devpts)
     for source, target in devices:
         wanted[target] = _mount(target, "bind", source, ["bind", "nosuid", "noexec"])
     if host.init:
@@ -250,9 +256,3 @@ def _mount(target: str, fstype: str, source: str, options: list[str]) -> dict[st
 
 def _tmpfs_options(text: str) -> list[str]:
     return ["noexec", "nosuid", "nodev", *filter(None, text.split(","))]
-
-
-def split_bind(bind: str) -> tuple[str, str, list[str]]:
-    """A stored bind, SOURCE:TARGET[:OPTIONS], in which colons of the source are not possible."""
-    source, target, *options = bind.split(":")
-    return source, target, [o for o in (options[0].split(",") if options else []) if o in ("ro", "rw")]
