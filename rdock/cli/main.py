@@ -124,6 +124,10 @@ COMMANDS: dict[str, Command] = {
     "network prune": Command("network:prune", "Remove all unused networks"),
     "network rm": Command("network:rm", "Remove one or more networks"),
     "volume create": Command("volume:create", "Create a volume", needs_root=False, reads_store=False),
+    "volume export": Command("volume_archive:export", "Export the content of a volume as a tar archive"),
+    "volume import": Command(
+        "volume_archive:import_", "Import the content of a tar archive, compressed or not, into a volume"
+    ),
     "volume inspect": Command(
         "inspect:volume_inspect", "Display detailed information on one or more volumes", needs_root=False
     ),

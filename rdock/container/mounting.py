@@ -167,6 +167,16 @@ class Preparation:
             self._chown(point.source)
         if point.options.get("Overlay"):
             self.sources[point.destination] = self._overlay(point)
+        elif point.options.get("NonRecursive"):
+            try:
+                self.sources[point.destination] = self._bound(point.source, read_only=False)
+            except OSError as e:
+                if e.errno != errno.EINVAL:
+                    raise
+                # What the machine's root has mounted there covers something (mount_namespaces(7), locked mounts).
+                raise InvalidParameter(
+                    f"{point.source}: what is mounted below cannot be left out by an ordinary user"
+                ) from e
         elif not point.rw and point.options.get("Recursive") == "writable":
             # The mount itself cannot be written to, those below can: what it is made of here it is inside.
             place = self._new_place(directory=os.path.isdir(point.source))

@@ -103,6 +103,9 @@ def build(
         spec["linux"] |= {"uidMappings": _identity(uids), "gidMappings": _identity(gids)}
     if cgroup_path:
         spec["linux"]["cgroupsPath"] = cgroup_path
+    if any(point.get("Propagation") not in (None, "", "private", "rprivate") for point in container.mount_points or ()):
+        # What is mounted on the host later is seen below such a mount; never the other way round.
+        spec["linux"]["rootfsPropagation"] = "rslave"
     if not host.privileged and not security_options.shows_system_paths(host.security_opt):
         spec["linux"]["maskedPaths"] = MASKED_PATHS
         spec["linux"]["readonlyPaths"] = READONLY_PATHS
@@ -255,4 +258,5 @@ def _mount(target: str, fstype: str, source: str, options: list[str]) -> dict[st
 
 
 def _tmpfs_options(text: str) -> list[str]:
-    return ["noexec", "nosuid", "nodev", *filter(None, text.split(","))]
+    given = [word for word in text.split(",") if word]
+    return [*(word for word in ("noexec", "nosuid", "nodev") if word.removeprefix("no") not in given), *given]

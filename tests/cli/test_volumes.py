@@ -329,3 +329,111 @@ def test_killed_while_copying(own_rdock: Rdock) -> None:
     assert inside(rdock, "ls /c /c/a | wc -l", "-v", "data:/c", image=image) == "3004"
     assert sorted(os.listdir(volume)) == [".lock", "_data", "volume.json"]
     rdock.ok("system", "check", "--repair")
+
+
+# -- export, import --------------------------------------------------------------------------------
+
+
+def test_export_and_import(rdock: Rdock, fresh_rdock: Rdock, tmp_path: Path) -> None:
+    """What containers see is the same in another store: owners, modes, times, links, names like whiteouts."""
+    script = _CONTENT.replace("mkdir -p /c/sub", "mkdir -p /c/sub /c/.wh.x") + "touch /c/.wh.file"
+    image = image_with(rdock, "with-content", script)
+    wanted = inside(rdock, _LOOK, "-v", "data:/c", image=image)
+    path = tmp_path / "data.tar"
+    rdock.ok("volume", "export", "-o", str(path), "data")
+    piped = subprocess.run(rdock.argv("volume", "export", "data"), env=rdock.environment(), capture_output=True)
+    assert piped.stdout == path.read_bytes() and not piped.stderr
+    fresh_rdock.ok("volume", "create", "one")
+    fresh_rdock.ok("volume", "import", "one", str(path))
+    fresh_rdock.ok("volume", "create", "two")
+    packed = subprocess.run(["gzip"], input=piped.stdout, capture_output=True, check=True).stdout
+    result = fresh_rdock("volume", "import", "two", "-", input=packed)
+    assert result.code == 0, str(result)
+    strip = re.compile(r"(directory \d+ \d+:\d+ )\d+ \d+ ")
+    for name in ("one", "two"):
+        assert strip.sub(r"\1", inside(fresh_rdock, _LOOK, "-v", f"{name}:/c")) == strip.sub(r"\1", wanted)
+    # Into one with content: what is not in the archive stays, what is becomes the archive's.
+    inside(
+        fresh_rdock,
+        "rm -rf /c/sub /c/file; mkdir /c/file; echo >/c/file/x; ln -s /bin /c/sub; touch /c/mine",
+        "-v",
+        "one:/c",
+    )
+    fresh_rdock.ok("volume", "import", "one", str(path))
+    assert inside(fresh_rdock, "cat /c/file; test ! -L /c/sub && ls -d /c/sub/deep /c/mine", "-v", "one:/c") == (
+        "one\n/c/mine\n/c/sub/deep"
+    )
+    rdock.ok("rmi", image)
+
+
+def test_import_of_what_is_no_archive(rdock: Rdock, tmp_path: Path) -> None:
+    inside(rdock, "echo kept >/x/f", "-v", "data:/x")
+    good = tmp_path / "good.tar"
+    rdock.ok("volume", "export", "-o", str(good), "data")
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes(good.read_bytes()[:900])
+    for arguments, says in (
+        (["data", str(cut)], "unexpected end"),
+        (["data", "/etc/passwd"], ""),
+        (["data", "/nonexistent"], "open /nonexistent: no such file or directory"),
+        (["data", "/etc"], "is a directory"),
+        (["nosuch", str(good)], "get nosuch: no such volume"),
+        (["../data", str(good)], "no such volume"),
+    ):
+        result = rdock("volume", "import", *arguments)
+        assert result.code == 1 and says in result.err and is_clear(result.err), str(result)
+    assert inside(rdock, "cat /x/f; ls /x", "-v", "data:/x") == "kept\nf"
+    out = tmp_path / "out.tar"
+    assert rdock("volume", "export", "-o", str(out), "nosuch").code == 1 and not out.exists()
+
+
+def test_import_writes_nowhere_else(rdock: Rdock, tmp_path: Path) -> None:
+    """CVE-2025-11395: names, links and links to links that lead out of the volume."""
+    import io
+    import tarfile
+
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    (canary / "file").write_text("of the host\n")
+    up = "../" * 30
+    hostile = {
+        "up": [(f"{up}{canary}/new", "file", "")],
+        "absolute": [(f"{canary}/new", "file", "")],
+        "link": [("l", "link", str(canary)), ("l/new", "file", "")],
+        "link to a link": [("a", "link", f"{up}{canary}"), ("b", "link", "a"), ("b/new", "file", "")],
+        "hard link": [("h", "hard", f"{up}{canary}/file"), ("h", "file", "")],
+        "hard link through a link": [("l", "link", str(canary)), ("h", "hard", "l/file"), ("h", "file", "")],
+        "link to a file": [("f", "link", f"{canary}/file"), ("f", "file", "")],
+    }
+    # What a container has left in the volume does not lead out either.
+    inside(rdock, f"ln -s {canary} /x/there; ln -s {up}{canary} /x/l2; ln -s {canary}/file /x/f2", "-v", "data:/x")
+    hostile["into links"] = [("there/new", "file", ""), ("l2/new", "file", ""), ("f2", "file", "")]
+    for name, members in hostile.items():
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=tarfile.GNU_FORMAT) as tar:
+            for path, kind, target in members:
+                member = tarfile.TarInfo()
+                member.name, member.linkname = path, target
+                member.type = {"file": tarfile.REGTYPE, "link": tarfile.SYMTYPE, "hard": tarfile.LNKTYPE}[kind]
+                member.size = 5 if kind == "file" else 0
+                tar.addfile(member, io.BytesIO(b"evil\n") if kind == "file" else None)
+        result = rdock("volume", "import", "data", "-", input=buffer.getvalue())
+        assert result.code in (0, 1) and (not result.code or is_clear(result.err)), f"{name}: {result}"
+        assert sorted(os.listdir(canary)) == ["file"], name
+        assert (canary / "file").read_text() == "of the host\n", name
+
+
+# -- what takes how much, and what happened --------------------------------------------------------
+
+
+def test_damaged_records(rdock: Rdock) -> None:
+    inside(rdock, "echo kept >/x/f", "-v", "data:/x")
+    record = rdock.home.data / "volumes/data/volume.json"
+    record.write_text("{")
+    result = rdock("volume", "ls")
+    assert result.code == 1 and "cannot read" in result.err and "rdock volume rm data removes it" in result.err
+    result = rdock(*RUN, "-v", "data:/x", STARTER, "true")
+    assert result.code == 125 and "cannot read" in result.err, str(result)
+    assert "kept" in rdock.ok("volume", "export", "data")
+    rdock.ok("volume", "rm", "data")
+    assert names(rdock) == []

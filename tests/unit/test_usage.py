@@ -27,7 +27,7 @@ PODMANS = {
 }
 PODMANS_COMMANDS = {
     "container clone", "container exists", "image diff", "image exists", "image mount", "image unmount", "image untag",
-    "system check", "unshare", "untag",
+    "system check", "unshare", "untag", "volume export", "volume import",
 }  # fmt: skip
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
