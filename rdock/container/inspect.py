@@ -192,23 +192,12 @@ def _graph(container: Container) -> dict[str, str] | None:
 
 
 def mounts(container: Container) -> list[dict[str, Any]]:
-    """Docker's Mounts: binds and volumes, no tmpfs. A source that is no path is the name of a volume."""
-    found = []
-    for bind in container.host_config.binds:
-        source, target, *mode = bind.split(":")
-        options = mode[0].split(",") if mode else []
-        named: dict[str, Any] = {"Type": "bind", "Source": source, "Destination": target}
-        if not source.startswith("/"):
-            named = {"Type": "volume", "Name": source, "Source": "", "Destination": target, "Driver": "local"}
-        found.append(
-            {
-                **named,
-                "Mode": ",".join(options),
-                "RW": "ro" not in options,
-                "Propagation": "rprivate" if "Name" not in named else "",
-            }
-        )
-    return found
+    """Docker's Mounts: binds, volumes and what else was mounted with `--mount`, but not with `--tmpfs`."""
+    if not container.mount_points and not container.host_config.binds:
+        return []
+    from rdock.container import mount_points
+
+    return [point.describe() for point in mount_points.of(container)]
 
 
 # -- networks --------------------------------------------------------------------------------------

@@ -82,8 +82,9 @@ class Heritage(Value):
 class Run:
     """The present run."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, sources: dict[str, str]) -> None:
         self.container = container
+        self.sources = sources
         self.engine: Engine = engines.choose(container.host_config.external_runtime)
         self.group: cgroup.Cgroup | None = None
         self.bindings: Bindings = {}
@@ -127,7 +128,7 @@ class Run:
         try:
             bundle = spec.build(
                 container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
-                console_size=console_size, shared=shared, linked=self._linked(),
+                console_size=console_size, shared=shared, linked=self._linked(), sources=self.sources,
                 devices=device_nodes.gather(host.devices) if host.devices else (),
             )  # fmt: skip
             self._execute(bundle)
