@@ -135,6 +135,7 @@ COMMANDS: dict[str, Command] = {
     "volume prune": Command("volume:prune", "Remove unused local volumes"),
     "volume rm": Command("volume:rm", "Remove one or more volumes"),
     "system df": Command("system_df:df", "Show disk usage"),
+    "system prune": Command("system_prune:prune", "Remove unused data"),
     "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),

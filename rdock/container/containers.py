@@ -151,6 +151,11 @@ class Container(Value):
         return {**{key: [{"HostIp": "", "HostPort": ""}] for key in exposed}, **host.port_bindings}
 
     @property
+    def mounted_images(self) -> list[str]:
+        """The ids of images that are mounted inside."""
+        return [point["Options"]["Image"] for point in self.mount_points or () if point.get("Type") == "image"]
+
+    @property
     def short_id(self) -> str:
         return self.id[:12]
 

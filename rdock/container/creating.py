@@ -88,8 +88,8 @@ def _place(container: Container) -> None:
     with staging.entry() as entry:
         containers.save(container, entry.path)
         with images.unchanged():
-            if container.image:
-                images.lookup(container.image)
+            for image_id in filter(None, (container.image, *container.mounted_images)):
+                images.lookup(image_id)
             os.rename(entry.path, container.directory)
             entry.placed = True
 

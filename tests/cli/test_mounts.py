@@ -249,6 +249,10 @@ def test_image(rdock: Rdock, storage: str) -> None:
     for subpath in ("t/up", "nosuch"):
         refused(rdock(*RUN, "--mount", f"type=image,src={image},dst=/i,image-subpath={subpath}", STARTER, "true"),
                 f"failed to mount image subpath {subpath} of {image}")  # fmt: skip
+    rdock.ok("create", "--name", "box", "--network", "none", "--mount", f"type=image,src={image},dst=/i", STARTER, "ls")
+    result = rdock("rmi", image)
+    assert result.code == 1 and "is using its referenced image" in result.err, str(result)
+    rdock.ok("rm", "box")
     rdock.ok("rmi", image)
 
 

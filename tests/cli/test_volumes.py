@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import is_clear
+from tests.cli.conftest import is_clear, wait_for
 from tests.conftest import STARTER
 from tests.program import Rdock
 
@@ -437,3 +437,79 @@ def test_damaged_records(rdock: Rdock) -> None:
     assert "kept" in rdock.ok("volume", "export", "data")
     rdock.ok("volume", "rm", "data")
     assert names(rdock) == []
+
+
+def test_disk_usage_and_system_prune(own_rdock: Rdock) -> None:
+    rdock = own_rdock
+    inside(rdock, "head -c 3000 /dev/zero >/x/f", "-v", "used:/x")
+    inside(rdock, "head -c 5000 /dev/zero >/x/f", "-v", "named:/x")
+    rdock.ok("create", "--name", "box", "--network", "none", "-v", "used:/x", "-v", "/anonymous", STARTER, "true")
+    line = next(line for line in rdock.ok("system", "df").splitlines() if line.startswith("Local Volumes"))
+    assert line.split() == ["Local", "Volumes", "3", "2", "8kB", "5kB", "(62%)"]
+    found = json.loads(rdock.ok("system", "df", "-v", "--format", "json"))["Volumes"]
+    assert {row["Name"]: (row["Links"], row["Size"]) for row in found if len(row["Name"]) < 64} == {
+        "named": ("0", "5kB"), "used": ("1", "3kB"),
+    }  # fmt: skip
+    assert re.search(r"^used +1 +3kB$", rdock.ok("system", "df", "-v"), re.MULTILINE)
+    rdock.ok("network", "create", "unused")
+    result = rdock("system", "prune", "--volumes", "--filter", "until=1h", "-f")
+    assert result.code != 0 and 'The "until" filter is not supported with "--volumes"' in result.err
+    result = rdock("system", "prune", "--volumes", input="n\n")
+    assert result.code == 0 and result.out.startswith("WARNING! This will remove:\n  - all stopped containers\n")
+    assert "all anonymous volumes not used" in result.out and rdock.ok("ps", "-aq")
+    rdock.ok("system", "prune", "-f")
+    assert rdock.ok("ps", "-aq") == "" and len(names(rdock)) == 3 and "unused" not in rdock.ok("network", "ls")
+    said = rdock.ok("system", "prune", "-f", "--volumes")
+    assert "Deleted Volumes:" in said and names(rdock) == ["named", "used"]
+    assert rdock.ok("volume", "prune", "-af").endswith("Total reclaimed space: 8kB")
+    assert names(rdock) == []
+
+
+@pytest.mark.slow
+def test_killed_while_making_and_removing(own_rdock: Rdock) -> None:
+    """No volume is left half-made, none that nobody refers to, and the next command clears up."""
+    rdock = own_rdock
+    rdock.ok("create", "--network", "none", STARTER, "true")
+    commands = (
+        ("volume", "create", "data"), ("volume", "rm", "data"), ("create", "--name=box", "-v", "/x", STARTER, "true"),
+        ("rm", "-v", "box"), ("run", "--rm", "--network", "none", "-v", "/x", STARTER, "true"),
+    )  # fmt: skip
+    for number in range(60):
+        process = subprocess.Popen(
+            rdock.argv(*commands[number % len(commands)]), env=rdock.environment(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        time.sleep(0.005 + number * 0.003)
+        process.kill()
+        process.wait()
+    rdock("rm", "-fv", "box")
+    wait_for(lambda: len(rdock.ok("ps", "-aq").split()) == 1, "the end of those that run")
+    rdock.ok("volume", "rm", "-f", "data")
+    rdock.ok("system", "check", "--repair")
+    assert rdock.ok("system", "check") == "no problems found" and names(rdock) == []
+    assert os.listdir(rdock.home.data / "volumes") == [".lock"]
+
+
+def test_two_directories_are_exchanged_in_a_volume(rdock: Rdock, tmp_path: Path) -> None:
+    """CVE-2021-30465, CVE-2023-0778 with named volumes: a container swaps a directory and a link while others start."""
+    canary = tmp_path / "canary"
+    canary.mkdir()
+    (canary / "secret").write_text("of the host\n")
+    inside(rdock, f"mkdir -p /v/place/inner; ln -s ../../../../../../../../../..{canary} /v/other", "-v", "shared:/v")
+    swap = "cd /v; while :; do mv place tmp; mv other place; mv tmp other; done"
+    rdock.ok("run", "-d", "--name", "swapper", "--network", "none", "-v", "shared:/v", STARTER, "sh", "-c",
+             swap + " 2>/dev/null")  # fmt: skip
+    outcomes = set()
+    for number in range(24):
+        options = (["-v", "shared:/v", "-v", "inner:/v/place/inner"], ["-v", "shared:/v", "--tmpfs", "/v/place/t"],
+                   ["--mount", "src=shared,dst=/v,volume-subpath=place"])[number % 3]  # fmt: skip
+        result = rdock(
+            *RUN, *options, STARTER, "sh", "-c", "cat /v/secret /v/*/secret /v/place/*/secret 2>/dev/null; true"
+        )
+        assert "of the host" not in result.out and (not result.code or is_clear(result.err)), str(result)
+        outcomes.add(result.code)
+        if number % 4 == 0:
+            result = rdock("volume", "export", "shared")
+            assert "of the host" not in result.out, "export followed the link"
+        assert os.listdir(canary) == ["secret"]
+    assert 0 in outcomes, "no start came through, so nothing was tried"
