@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, reason
+from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
 from rdock.network import addresses, modes, pools, subnet
 from rdock.network.addresses import Address, Block
 from rdock.scope import scope
@@ -255,6 +255,8 @@ def create(wanted: Wanted) -> Network:
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if wanted.driver == "overlay":
         raise InvalidParameter("the overlay driver is not there yet: it needs several machines")
+    if wanted.driver == "ipvlan":
+        raise Unsupported("the ipvlan driver is not supported: a macvlan network does the same here")
     if wanted.driver not in DRIVERS:
         raise NotFound(
             f'could not find plugin {wanted.driver} in v1 plugin registry: plugin "{wanted.driver}" not found'

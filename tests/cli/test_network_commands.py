@@ -126,6 +126,7 @@ def test_create_takes_what_ipv6_says(networks: Rdock) -> None:
     (["--subnet", "10.9.0.0/24", "--aux-address", "=10.9.0.3", "x"], 1, "invalid option '=10.9.0.3': empty name"),
     (["--subnet", "10.9.0.7/24", "x"], 1,
      "invalid network config: invalid subnet 10.9.0.7/24: it should be 10.9.0.0/24"),
+    (["-d", "ipvlan", "x"], 1, "the ipvlan driver is not supported: a macvlan network does the same here"),
     (["--subnet", "nonsense", "x"], 1, "invalid subnet: invalid CIDR address: nonsense"),
     (["--subnet", "\x1b[2J", "x"], 1, "invalid subnet: invalid CIDR address: \\x1b[2J"),
     (["--subnet", "fd09::/64", "--ipv6=false", "x"], 1, "is an IPv6 subnet, and the network has no IPv6"),
