@@ -226,6 +226,16 @@ def _mounts(
     return mounts + [wanted[target] for target in sorted(wanted, key=lambda path: path.count("/"))]
 
 
+def binds_of(container: Container) -> list[dict[str, Any]]:
+    """Of a container's mounts those of files and directories that are there also while it does not run."""
+    mounts = _mounts(container, {}, (), NOTHING_SHARED, (), cgroup=False)
+    kernels = ("/proc", "/sys", "/dev", INIT_PATH)
+    return [
+        mount for mount in mounts
+        if mount["type"] == "bind" and not any(f"{mount['destination']}/".startswith(f"{own}/") for own in kernels)
+    ]  # fmt: skip
+
+
 def _ipc_mounts(host: HostConfig, shared: Shared, plain: list[str]) -> list[dict[str, Any]]:
     """Where System V's successors are: they show an IPC namespace, the container's own or one that it shares."""
     if "ipc" in shared.hosts:
