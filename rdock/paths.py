@@ -215,6 +215,11 @@ def mounted_images() -> str:
     return os.path.join(runtime(), "images")
 
 
+def mounted_containers() -> str:
+    """The same for the roots of containers."""
+    return os.path.join(runtime(), "roots")
+
+
 def removed() -> str:
     """Run directories that are being deleted."""
     return os.path.join(runtime(), "removed")
