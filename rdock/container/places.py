@@ -64,18 +64,23 @@ def opened(container: Container) -> Iterator[Place]:
             raise lifecycle.in_use_elsewhere(container, "copy from or to")
         if not os.path.isdir(container.directory):
             raise NoSuchContainer(container.id)
-        patience -= lifecycle.await_step(state)
+        patience -= lifecycle.await_step(state, container.id)
     if root >= 0:
         try:
             yield Place(container, root, _kernels(root))
         finally:
             os.close(root)
         return
+    copying = containers.copy_lock(container.id)
     try:
-        with _mounted(containers.load(container.id)) as root:
+        container = containers.load(container.id)
+        copying.acquire()
+        with _mounted(container) as root:
             yield Place(container, root)
     finally:
         removal.remove_bundle(container.id)
+        if copying.fd >= 0:
+            copying.remove()
         lock.remove()
 
 

@@ -7,11 +7,12 @@ import os
 import stat
 import subprocess
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import is_clear, write_settings
+from tests.cli.conftest import is_clear, wait_for, write_settings
 from tests.conftest import STARTER
 from tests.program import Rdock, Result
 
@@ -536,3 +537,64 @@ def test_holder_that_ends_at_once(own_rdock: Rdock, tmp_path: Path) -> None:
     own_rdock.ok("cp", "box:/etc/passwd", str(tmp_path))
     own_rdock.ok("cp", str(tmp_path / "passwd"), "box:/new")
     assert own_rdock.ok("diff", "box").splitlines()[-1] == "A /new"
+
+
+# -- beside others ---------------------------------------------------------------------------------
+
+
+def test_who_wants_to_start_or_remove_waits_for_a_copy(rdock: Rdock, storage: str, tmp_path: Path) -> None:
+    """Longer than somebody is waited for who is not seen at work."""
+    name = box(rdock, "exited")
+    with rdock.start("cp", "-", f"{name}:/tmp") as copying:
+        assert copying.stdin is not None
+        lock = rdock.home.data / "containers" / rdock.ok("inspect", "-f", "{{.Id}}", name) / "copy.lock"
+        wait_for(lock.exists, "the copying has begun")
+        others = [
+            rdock.start("cp", "/etc/passwd", f"{name}:/passwd"),
+            rdock.start("start", name),
+        ]  # fmt: skip
+        time.sleep(6)
+        assert [other.poll() for other in others] == [None, None]
+        raw = io.BytesIO()
+        with tarfile.open(fileobj=raw, mode="w") as archive:
+            archive.addfile(tarfile.TarInfo("made"))
+        copying.stdin.write(raw.getvalue())
+        copying.stdin.close()
+        assert copying.wait(20) == 0
+        for other in others:
+            assert other.wait(20) == 0, other.stderr.read() if other.stderr else ""
+            for stream in (other.stdin, other.stdout, other.stderr):
+                if stream:
+                    stream.close()
+    rdock("wait", name)
+    changes = rdock.ok("diff", name).splitlines()
+    assert "A /tmp/made" in changes and "A /passwd" in changes
+
+
+@pytest.mark.parametrize("options", [(), ("--rm",)])
+def test_one_that_is_killed_leaves_the_container(rdock: Rdock, options: tuple[str, ...]) -> None:
+    name = box(rdock, "created", *options)
+    identity = rdock.ok("inspect", "-f", "{{.Id}}", name)
+    with rdock.start("cp", "-", f"{name}:/tmp") as copying:
+        wait_for((rdock.home.data / "containers" / identity / "copy.lock").exists, "the copying has begun")
+        copying.kill()
+    assert rdock.ok("ps", "-a", "--format", "{{.Status}}") == "Created"
+    assert not (rdock.home.data / "containers" / ".locks" / identity).exists()
+    assert not (rdock.home.runtime / "rdock" / "containers" / identity).exists()
+    rdock.ok("start", name)
+    assert rdock.ok("exec", name, "cat", "/etc/hostname")
+
+
+def test_one_that_waits_for_its_next_run(rdock: Rdock, tmp_path: Path) -> None:
+    rdock.ok("run", "-d", "--name", "box", "--network", "none", "--restart", "always", STARTER, "false")
+    wait_for(lambda: rdock.ok("inspect", "-f", "{{.RestartCount}}", "box") >= "5", "a long wait")
+    for _ in range(4):
+        rdock.ok("cp", "/etc/passwd", "box:/tmp/new")
+        rdock.ok("cp", "box:/tmp/new", str(tmp_path))
+
+
+def test_in_a_session(rdock: Rdock, tmp_path: Path) -> None:
+    box(rdock, "exited")
+    words = " ".join(rdock.argv())
+    script = f"cd {tmp_path}; echo x >f; {words} cp f box:/f && {words} cp box:/f g && cat g"
+    assert rdock.ok("unshare", "sh", "-c", script) == "x"
