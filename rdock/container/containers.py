@@ -411,6 +411,14 @@ def names_lock() -> Lock:
 # -- locks ---------------------------------------------------------------------------------------
 
 
+def copy_lock(container_id: str) -> Lock:
+    """Held, beside the run lock, while files are copied into or out of a container that does not run.
+
+    Its file is there afterwards only if who did that was killed.
+    """
+    return Lock(os.path.join(paths.container(container_id), "copy.lock"))
+
+
 def run_lock(container_id: str) -> Lock:
     """The lock of a container, whose file is there only while somebody is at work or was killed at it.
 

@@ -68,7 +68,7 @@ def _change(container: Container, ask: Callable[[], None], note: Callable[[], No
                 break
             if state.monitor_pid and not state.is_attended and patience <= 0:
                 raise lifecycle.in_use_elsewhere(container, "change")
-            patience -= lifecycle.await_step(state)
+            patience -= lifecycle.await_step(state, container.id)
     except OSError as e:
         raise system_failure(f"cannot change container {container.name}", e) from e
     try:

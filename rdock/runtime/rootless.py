@@ -71,10 +71,11 @@ def entered() -> Entered:
     return _entered
 
 
-def enter(mode: str, linger: float) -> Entered:
+def enter(mode: str, linger: float, *, keep_groups: bool = False) -> Entered:
     """Become root of the user's own user and mount namespaces, making them if need be.
 
-    `mode` is a key of the settings: auto, subids, direct, single. The current directory is kept.
+    `mode` is a key of the settings: auto, subids, direct, single. The current directory is kept. With `keep_groups`
+    so are the caller's supplementary groups, by which files of the host may be within reach.
     The process must have one thread only. Raises Unavailable or SystemFailure with the reason why
     this machine does not allow it.
     """
@@ -110,7 +111,7 @@ def enter(mode: str, linger: float) -> Entered:
         os.chdir(directory)
     except OSError:
         os.chdir("/")
-    if found.mode != "single":
+    if found.mode != "single" and not keep_groups:
         os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
