@@ -228,6 +228,11 @@ def mounted_images() -> str:
     return os.path.join(runtime(), "images")
 
 
+def mounted_containers() -> str:
+    """The same for the roots of containers."""
+    return os.path.join(runtime(), "roots")
+
+
 def mounted_volume(name: str) -> str:
     """Where a volume that is a mount of its own (tmpfs, overlay) is mounted, in the holder's mount namespace."""
     return os.path.join(runtime(), "volumes", name)

@@ -8,7 +8,7 @@ from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers, control, lifecycle
 from rdock.container.containers import Container
-from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, NotThereYet, RdockError, UsageError
+from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, RdockError, UsageError, printable
 from rdock.linux import signals
 
 TYPE_CHECKING = False
@@ -101,13 +101,27 @@ Options:
 
 def rm(options: Options) -> int:
     if options.flag("--link"):
-        raise NotThereYet("'rdock rm --link' is not there yet: there are no links between containers")
+        return _drop_links(options)
     force, volumes = options.flag("--force"), options.flag("--volumes")
 
     def one(container: Container) -> None:
         lifecycle.remove(container, force=force, volumes=volumes)
 
     return each(options, one, missing_is_fine=force, if_damaged=lifecycle.remove_damaged if force else None)
+
+
+def _drop_links(options: Options) -> int:
+    from rdock.container import linking
+
+    code = 0
+    for name in options.arguments:
+        try:
+            linking.remove(name)
+        except RdockError as e:
+            code = complain(e, 1)
+            continue
+        sys.stdout.write(printable(name) + "\n")
+    return code
 
 
 def signal_of(text: str | None) -> int | None:

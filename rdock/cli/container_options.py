@@ -49,6 +49,8 @@ _SHARED = """\
   -i, --interactive              Keep STDIN open even if not attached
       --ipc string               IPC mode to use
       --isolation string         Container isolation technology
+      --link list                Add link to another container
+      --link-local-ip list       Container IPv4/IPv6 link-local addresses
   -l, --label list               Set meta data on a container
       --label-file list          Read in a line delimited file of labels
       --log-driver string        Logging driver for the container: json-file, local or none
@@ -58,7 +60,7 @@ _SHARED = """\
       --ip string                IPv4 address (e.g., 172.30.100.104)
       --ip6 string               IPv6 address (e.g., 2001:db8::33)
       --mac-address string       Container MAC address (e.g., 92:d0:c6:0a:29:33)
-      --network network          Connect a container to a network
+      --network network          Connect a container to a network, or: none, host, slirp4netns[:OPT,..], pasta[:OPT,..]
       --network-alias list       Add network-scoped alias for the container
       --no-healthcheck           Disable any container-specified HEALTHCHECK
       --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)
@@ -203,6 +205,7 @@ def host_config(options: Options, network_mode: str) -> HostConfig:
         group_add=[request.check_group(text) for text in options.list("--group-add")],
         shm_size=request.parse_size(options.text("--shm-size"), "--shm-size"),
         runtime=request.check_runtime(options.text("--runtime") or request.default_runtime()),
+        links=_links(options, network_mode),
         **_modes(options),
         **_names(options),
     )
@@ -219,6 +222,17 @@ def host_config(options: Options, network_mode: str) -> HostConfig:
         device_nodes.gather(devices)
         host = host._replace(devices=devices)
     return host
+
+
+def _links(options: Options, network_mode: str) -> list[str]:
+    """Those on the default network; others are settings of an endpoint."""
+    if not options.list("--link"):
+        return []
+    from rdock.container import linking
+    from rdock.network import names
+
+    each(options, "--link", names.parse_link)
+    return linking.settle(options.list("--link")) if network_mode == "bridge" else []
 
 
 def _published(options: Options) -> list[PortBinding]:
@@ -333,10 +347,15 @@ def _of_another(options: Options, text: str) -> str:
         raise InvalidParameter("user specified IP address is supported on user defined networks only")
     if options.given("--network-alias"):
         raise InvalidParameter("network-scoped aliases are only supported for user-defined networks")
+    if options.given("--link"):
+        raise InvalidParameter(
+            "conflicting options: container type network can't be used with links. "
+            "This would result in undefined behavior"
+        )
     return sharing.parse("--network", text)
 
 
-_OF_ENDPOINT = ("--ip", "--ip6", "--mac-address", "--network-alias")
+_OF_ENDPOINT = ("--ip", "--ip6", "--mac-address", "--network-alias", "--link", "--link-local-ip")
 
 
 def networks(options: Options) -> tuple[str, dict[str, Any]]:
@@ -352,14 +371,15 @@ def networks(options: Options) -> tuple[str, dict[str, Any]]:
 
         given = wanted.Given(
             aliases=options.list("--network-alias"), ip=options.text("--ip") or "", ip6=options.text("--ip6") or "",
-            mac=options.text("--mac-address") or "",
+            mac=options.text("--mac-address") or "", links=options.list("--link"),
+            link_local=options.list("--link-local-ip"),
         )  # fmt: skip
         return wanted.parse(texts, given)
     mode = modes.parse(texts[0] if texts else "")
     if mode == "bridge":
         _tell_of_no_way_out()
         return mode, {mode: {}}
-    if texts or options.list("--publish") or mode != "slirp4netns":
+    if texts or options.list("--publish") or modes.kind(mode) != "slirp4netns":
         return mode, {}
     return ("none" if _tell_of_no_way_out() else mode), {}
 

@@ -28,7 +28,7 @@ def page(words: list[str]) -> str:
         return overview()
     if len(words) == 1 and words[0] in main.groups():
         return group_page(words[0])
-    if words[0] not in {"help", *main.COMMANDS, *main.groups()}:
+    if words[0] not in {"help", *main.COMMANDS, *main.ALIASES, *main.groups()}:
         main.refuse_missing(words)
         raise _unknown(f"unknown help topic: {' '.join(words)}", "")
     name = main.find(words)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rdock.cli import output
+from rdock.cli.confirmation import confirm
 from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers
@@ -212,8 +213,8 @@ Options:
 """
 
 _WARNINGS = {
-    True: "WARNING! This will remove all images without at least one container associated to them.\n",
-    False: "WARNING! This will remove all dangling images.\n",
+    True: "This will remove all images without at least one container associated to them.",
+    False: "This will remove all dangling images.",
 }
 
 
@@ -222,11 +223,8 @@ def prune(options: Options) -> int:
 
     wanted = pruning.parse_filters(options.list("--filter"))
     everything = options.flag("--all")
-    if not options.flag("--force"):
-        sys.stdout.write(_WARNINGS[everything] + "Are you sure you want to continue? [y/N] ")
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 0
+    if not options.flag("--force") and not confirm(_WARNINGS[everything]):
+        return 0
     report, freed = pruning.prune(wanted, everything=everything, uses=uses)
     if report:
         sys.stdout.write("Deleted Images:\n" + "".join(f"{printable(line)}\n" for line in report) + "\n")

@@ -31,6 +31,8 @@ class Command(Value):
     reads_store: bool = True
     sweeps: bool = True
     """Whether what killed processes left is cleared away before it; else it does that itself."""
+    keeps_groups: bool = False
+    """Whether it goes on to be of the caller's supplementary groups, since it reads or writes files of theirs."""
     failure: int = 1
     """Exit code of rdock's own failure; 125 where others are the program's."""
 
@@ -91,7 +93,12 @@ COMMANDS: dict[str, Command] = {
     "commit": Command("container_files:commit", "Create a new image from a container's changes"),
     "diff": Command("container_files:diff", "Inspect changes to files or directories on a container's filesystem"),
     "export": Command("container_files:export", "Export a container's filesystem as a tar archive"),
+    "cp": Command(
+        "container_copy:cp", "Copy files/folders between a container and the local filesystem", keeps_groups=True
+    ),
     "image diff": Command("container_files:image_diff", "Inspect changes to an image's root"),
+    "mount": Command("container_mount:mount", "Mount a container's root for reading"),
+    "unmount": Command("container_mount:unmount", "Unmount a container's root"),
     "image mount": Command("image_mount:mount", "Mount an image's root for reading"),
     "image unmount": Command("image_mount:unmount", "Unmount an image's root"),
     "unshare": Command("image_mount:unshare", "Run a command as root of the user's own namespaces", failure=125),
@@ -174,8 +181,13 @@ ALIASES = {
     "container port": "port",
     "container prune": "container prune",
     "container commit": "commit",
+    "container cp": "cp",
     "container diff": "diff",
     "container export": "export",
+    "container mount": "mount",
+    "container unmount": "unmount",
+    "container umount": "unmount",
+    "umount": "unmount",
     "container remove": "rm",
     "container inspect": "inspect --type=container",
     "image ls": "images",
@@ -315,7 +327,7 @@ def _run(words: list[str]) -> int:
         config.override(**{key.replace("-", "_"): value for key, value in chosen.items() if value is not None})
         paths.settle()
         if command.needs_root or (command.reads_store and _is_anything_left()):
-            enter(sweep=command.sweeps)
+            enter(sweep=command.sweeps, keep_groups=command.keeps_groups)
         if _when_imported is not None:
             _when_imported()
         code: int = getattr(module, function)(parsed)
@@ -353,7 +365,7 @@ def _check_globals(options: usage.Options) -> None:
             raise refusals.of_daemon(name, value)
 
 
-def enter(*, sweep: bool = True) -> None:
+def enter(*, sweep: bool = True, keep_groups: bool = False) -> None:
     """Become root of the user's own namespaces, and clear away what killed processes left, unless it is to be seen."""
     from rdock.container import removal
     from rdock.runtime import rootless
@@ -364,7 +376,7 @@ def enter(*, sweep: bool = True) -> None:
     except OSError:
         pass  # it was removed
     settings = config.current()
-    entered = rootless.enter(settings.id_mode, settings.holder_linger)
+    entered = rootless.enter(settings.id_mode, settings.holder_linger, keep_groups=keep_groups)
     if entered.mode == "single" and settings.id_mode == "auto":
         _tell_of_one_id()
     if sweep:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 
+from rdock.cli.confirmation import confirm
 from rdock.cli.main import complain
 from rdock.cli.network_create import words
 from rdock.cli.usage import Options
 from rdock.container import containers, network_removal, pruning
 from rdock.errors import InvalidParameter, NotFound, RdockError, UsageError, printable
-from rdock.network import addresses, networks
+from rdock.network import addresses, names, networks, wanted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,14 +56,9 @@ Options:
 
 def prune(options: Options) -> int:
     wanted = pruning.parse_filters(options.list("--filter"))
-    if not options.flag("--force"):
-        sys.stdout.write(
-            "WARNING! This will remove all custom networks not used by at least one container.\n"
-            "Are you sure you want to continue? [y/N] "
-        )
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 0
+    warning = "This will remove all custom networks not used by at least one container."
+    if not options.flag("--force") and not confirm(warning):
+        return 0
     removed = network_removal.prune(wanted)
     if removed:
         sys.stdout.write("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")
@@ -75,12 +71,13 @@ Usage:  rdock network connect [OPTIONS] NETWORK CONTAINER
 Connect a container to a network
 
 Options:
-      --alias strings        Add network-scoped alias for the container
-      --driver-opt strings   driver options for the network
-      --gw-priority int      Highest gw-priority provides the default gateway. Accepts positive and negative values.
-      --ip string            IPv4 address (e.g., "172.30.100.104")
-      --ip6 string           IPv6 address (e.g., "2001:db8::33")
-      --link list            Add link to another container
+      --alias strings           Add network-scoped alias for the container
+      --driver-opt strings      driver options for the network
+      --gw-priority int         Highest gw-priority provides the default gateway. Accepts positive and negative values.
+      --ip string               IPv4 address (e.g., "172.30.100.104")
+      --ip6 string              IPv6 address (e.g., "2001:db8::33")
+      --link list               Add link to another container
+      --link-local-ip strings   Add a link-local address for the container
 """
 
 
@@ -96,15 +93,17 @@ def connect(options: Options) -> int:
 
 def _endpoint_settings(options: Options) -> dict[str, Any]:
     """EndpointSettings of Docker's API."""
-    ipam = {}
+    ipam: dict[str, Any] = {}
     for name, key, version in (("--ip", "IPv4Address", 4), ("--ip6", "IPv6Address", 6)):
         text = options.text(name)
         if text:
             ipam[key] = _address(text, version)
+    if options.list("--link-local-ip"):
+        ipam["LinkLocalIPs"] = [wanted.check_link_local(text) for text in words(options.list("--link-local-ip"))]
     return {
         "IPAMConfig": ipam,
         "Aliases": words(options.list("--alias")),
-        "Links": [_link(text, options) for text in options.list("--link")],
+        "Links": _links(options),
         "DriverOpts": _driver_options(words(options.list("--driver-opt"))),
         "GwPriority": options.number("--gw-priority") or 0,
     }
@@ -121,16 +120,14 @@ def _address(text: str, version: int) -> str:
     raise InvalidParameter(f"invalid IPv{version} address: {text}")
 
 
-def _link(text: str, options: Options) -> str:
-    """`CONTAINER` or `CONTAINER:ALIAS`. Raises UsageError in pflag's words."""
-    problem = ""
-    if not text:
-        problem = "empty string specified for links"
-    elif text.count(":") > 1:
-        problem = f"bad format for links: {text}"
-    if problem:
-        raise UsageError(f'invalid argument "{text}" for "--link" flag: {problem}', options.hint)
-    return text
+def _links(options: Options) -> list[str]:
+    """Raises UsageError in pflag's words."""
+    for text in options.list("--link"):
+        try:
+            names.parse_link(text)
+        except InvalidParameter as e:
+            raise UsageError(f'invalid argument "{text}" for "--link" flag: {e.message}', options.hint) from None
+    return options.list("--link")
 
 
 def _driver_options(values: list[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rdock.cli import output
+from rdock.cli.confirmation import confirm
 from rdock.cli.image import uses
 from rdock.cli.usage import Options
 from rdock.container import network_removal, pruning, volume_removal
@@ -35,10 +36,9 @@ def prune(options: Options) -> int:
         raise InvalidParameter('ERROR: The "until" filter is not supported with "--volumes"')
     wanted, of_images = pruning.parse_filters(texts), image_pruning.parse_filters(texts)
     of_volumes = volume_removal.parse_filters(texts)[0] if with_volumes else []
-    if not options.flag("--force"):
-        _warn(texts, with_volumes=with_volumes, everything=everything)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 0
+    warning = _warning(texts, with_volumes=with_volumes, everything=everything)
+    if not options.flag("--force") and not confirm(warning):
+        return 0
     removed, freed = pruning.prune(wanted)
     _tell("Containers", removed)
     _tell("Networks", network_removal.prune(wanted))
@@ -52,20 +52,19 @@ def prune(options: Options) -> int:
     return 0
 
 
-def _warn(texts: list[str], *, with_volumes: bool, everything: bool) -> None:
+def _warning(texts: list[str], *, with_volumes: bool, everything: bool) -> str:
     lines = ["all stopped containers", "all networks not used by at least one container"]
     if with_volumes:
         lines.append("all anonymous volumes not used by at least one container")
     lines.append(
         "all images without at least one container associated to them" if everything else "all dangling images"
     )
-    said = "WARNING! This will remove:\n" + "".join(f"  - {line}\n" for line in lines)
+    said = "This will remove:\n" + "".join(f"  - {line}\n" for line in lines)
     if texts:
         said += "\n  Items to be pruned will be filtered with:\n" + "".join(
             f"  - {printable(text)}\n" for text in texts
         )
-    sys.stdout.write(said + "\nAre you sure you want to continue? [y/N] ")
-    sys.stdout.flush()
+    return said
 
 
 def _tell(what: str, lines: Iterable[str]) -> None:

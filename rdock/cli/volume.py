@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rdock.cli import output
+from rdock.cli.confirmation import confirm
 from rdock.cli.main import complain
 from rdock.cli.network_create import pairs
 from rdock.cli.usage import Options
@@ -87,15 +88,10 @@ def prune(options: Options) -> int:
 
     wanted, by_filter = volume_removal.parse_filters(options.list("--filter"))
     everything = options.flag("--all") or bool(by_filter)
-    if not options.flag("--force"):
-        which = "all" if everything else "anonymous"
-        sys.stdout.write(
-            f"WARNING! This will remove {which} local volumes not used by at least one container.\n"
-            "Are you sure you want to continue? [y/N] "
-        )
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 0
+    which = "all" if everything else "anonymous"
+    warning = f"This will remove {which} local volumes not used by at least one container."
+    if not options.flag("--force") and not confirm(warning):
+        return 0
     removed, freed = volume_removal.prune(wanted, everything=everything)
     if removed:
         sys.stdout.write("Deleted Volumes:\n" + "".join(f"{name}\n" for name in removed) + "\n")

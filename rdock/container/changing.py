@@ -73,6 +73,13 @@ def set_networks(container: Container, added: dict[str, Any], removed: Iterable[
         containers.rewrite(container.id, networks={**kept, **added})
 
 
+def drop_link(container: Container, alias: str) -> None:
+    """Note that a container is not linked to another under this alias any more."""
+    with _changing(container.id) as container:
+        kept = [link for link in container.host_config.links if link.partition(":")[2] != alias]
+        containers.rewrite(container.id, host_config=container.host_config._replace(links=kept))
+
+
 def finish() -> None:
     """Bring a change that was killed to its end: the name on record is the one that stays. Never fails."""
     lock = containers.names_lock()

@@ -13,7 +13,7 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -67,6 +67,8 @@ class HostConfig(Value):
     """`name:address`, for /etc/hosts."""
     group_add: list[str] = []
     ipc_mode: str = "private"
+    links: list[str] = []
+    """To containers on the default network, ID:ALIAS; see linking.py."""
     oom_score_adj: int = 0
     pid_mode: str = ""
     privileged: bool = False
@@ -133,7 +135,7 @@ def read_env_file(path: str, environment: Mapping[str, str] | None) -> list[str]
     return found
 
 
-def merge_env(*sources: list[str]) -> list[str]:
+def merge_env(*sources: Sequence[str]) -> list[str]:
     """Later settings win, each variable keeps its first place.
 
     An entry without `=`, or with an empty name, is left out: an image may hold such, and it must not

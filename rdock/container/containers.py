@@ -52,7 +52,7 @@ class State(Value):
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
-    """Base of the private network's addresses; see network/subnet.py."""
+    """The private network's addresses (Subnet.text in network/subnet.py)."""
     keeper_pid: int = 0
     keeper_start: int = 0
 
@@ -409,6 +409,14 @@ def names_lock() -> Lock:
 
 
 # -- locks ---------------------------------------------------------------------------------------
+
+
+def copy_lock(container_id: str) -> Lock:
+    """Held, beside the run lock, while files are copied into or out of a container that does not run.
+
+    Its file is there afterwards only if who did that was killed.
+    """
+    return Lock(os.path.join(paths.container(container_id), "copy.lock"))
 
 
 def run_lock(container_id: str) -> Lock:

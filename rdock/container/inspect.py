@@ -9,7 +9,7 @@ import os
 
 from rdock.container.containers import Container, State
 from rdock.network import modes
-from rdock.network.subnet import PREFIX_LENGTH, Subnet
+from rdock.network.subnet import Subnet
 from rdock.state import record, timestamp
 from rdock.values import Value
 
@@ -146,7 +146,23 @@ def _host_config(container: Container) -> dict[str, Any]:
         from rdock.container import spec
 
         values |= {"MaskedPaths": spec.MASKED_PATHS, "ReadonlyPaths": spec.READONLY_PATHS}
+    if host.links:
+        values["Links"] = _links(container)
     return _in_shape({key: _sorted(v) if key in _MAPS else v for key, v in values.items()}, _HOST_CONFIG)
+
+
+def _links(container: Container) -> list[str] | None:
+    """As the daemon tells them: `/TARGET:/CONTAINER/ALIAS`, of those targets that exist."""
+    from rdock.container import containers, linking
+    from rdock.errors import RdockError
+
+    found = []
+    for alias, target in linking.of(container).items():
+        try:
+            found.append(f"/{containers.load(target).name}:/{container.name}/{alias}")
+        except RdockError:
+            continue
+    return sorted(found) or None
 
 
 _MAPS = ("Annotations", "PortBindings", "Sysctls", "Tmpfs")
@@ -191,7 +207,7 @@ def network_names(container: Container) -> list[str]:
     """The networks that a container is in."""
     if container.networks:
         return sorted(container.networks)
-    mode = container.host_config.network_mode
+    mode = modes.kind(container.host_config.network_mode)
     return ["bridge"] if mode == "default" else [mode] if mode in modes.MODES else []
 
 
@@ -236,10 +252,10 @@ def _endpoint(**known: Any) -> dict[str, Any]:
 def _endpoints(container: Container, state: State, *, running: bool) -> dict[str, Any]:
     """NetworkSettings.Networks of the API."""
     if not container.networks:
-        subnet = Subnet(state.subnet)
         known = {}
         if running and state.subnet:
-            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": PREFIX_LENGTH}
+            subnet = Subnet.parse(state.subnet)
+            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": subnet.length}
         return {name: _endpoint(**known) for name in network_names(container)}
     from rdock.network import leases, networks
 

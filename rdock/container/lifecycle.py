@@ -68,7 +68,7 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
         if not state.is_running:
             break
         if not _end_process(container, state, seconds, number):
-            await_step(state)  # it has just ended, or is between two runs
+            await_step(state, container.id)  # it has just ended, or is between two runs
     await_monitor(container)
     events.note(containers.as_it_is(container), "stop")
     return True
@@ -105,7 +105,7 @@ def await_monitor(container: Container) -> None:
         state = container.state()
         if state.is_running:
             return
-        await_step(state)
+        await_step(state, container.id)
 
 
 def wait(container: Container) -> int:
@@ -119,7 +119,7 @@ def wait(container: Container) -> int:
             return code
         state = container.state()
         if state.is_running and state.is_attended:
-            await_step(state)  # another monitor is about to take the place of one that was killed
+            await_step(state, container.id)  # another monitor is about to take the place of one that was killed
             state = container.state()  # the old one knows by now that it has ended, and not how
             continue
         await_monitor(container)
@@ -157,7 +157,7 @@ def remove(container: Container, *, force: bool = False, volumes: bool = False) 
             elif state.monitor_pid and not state.is_attended and patience <= 0:
                 raise in_use_elsewhere(container, "remove")
             else:
-                patience -= await_step(state)
+                patience -= await_step(state, container.id)
         else:
             return
     except OSError as e:
@@ -177,11 +177,15 @@ def in_use_elsewhere(container: Container, action: str) -> Conflict:
     )
 
 
-def await_step(state: State) -> float:
+def await_step(state: State, container_id: str) -> float:
     """Give those who start a container, or end one, a moment to get on: its length in seconds.
 
-    The lock tells nothing here: who starts a container keeps it for the container's whole life.
+    The lock tells nothing here: who starts a container keeps it for the container's whole life. Those who copy files
+    say so by another one, and may take as long as they want.
     """
+    if is_locked(containers.copy_lock(container_id).path):
+        time.sleep(0.01)
+        return 0
     pidfd = state.monitor.open()
     if pidfd is None:
         time.sleep(0.01)  # there is no monitor yet, or no more

@@ -135,11 +135,14 @@ class Monitor:
         self.pausing.end_hold()  # who held it was connected with the one before
         self.run.serve(self.server)
         self._watch_network()
+        self.run.watch_inherited(self.server, self._mend_network)
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
 
     def _mind_children(self) -> None:
-        ended = self.children.reap_all_but(self.run.pid)
+        self._mend_network(self.children.reap_all_but(self.run.pid))
+
+    def _mend_network(self, ended: list[int]) -> None:
         try:
             if self.run.mend_network(ended):
                 self._renew_heritage()

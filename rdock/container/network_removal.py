@@ -14,20 +14,30 @@ from rdock.network.networks import Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rdock.container.containers import Container
     from rdock.container.pruning import Filters
 
 
 def users(network: Network) -> list[Lease]:
     """The endpoints of containers that run, by the container's name.
 
-    If the record of them is damaged, what the containers' own records tell: who is there, but not the addresses.
+    Those in the host's network, and those in none, have no endpoint there. If the record is damaged, what the
+    containers' own records tell: who is there, but not the addresses.
     """
+    if network.driver in ("host", "null"):
+        return _running(lambda container: container.host_config.network_mode == network.name)
     try:
         return leases.living(network, is_attended)
     except DataLoss as e:
         debug(e.message)
-        found = [each for each in containers.all_containers() if network.name in each.networks]
-        return [Lease(each.id, each.name, "", "") for each in found if each.state().is_attended]
+        return _running(lambda container: network.name in container.networks)
+
+
+def _running(is_there: Callable[[Container], bool]) -> list[Lease]:
+    found = [each for each in containers.all_containers() if is_there(each) and each.state().is_attended]
+    return sorted((Lease(each.id, each.name, "", "") for each in found), key=lambda lease: lease.name)
 
 
 def mend_leases() -> None:

@@ -176,7 +176,11 @@ def finish(container_id: str) -> None:
     if group:
         group.end()
     record.sweep(container.directory)
-    if container.host_config.auto_remove:
+    copying = containers.copy_lock(container_id).path
+    # It goes with its process, and has not had one if all that was killed was a copying of files.
+    is_kept = not state.started_at and os.path.exists(copying)
+    record.remove(copying)
+    if container.host_config.auto_remove and not is_kept:
         remove_files(container, volumes=True)
 
 

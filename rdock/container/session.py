@@ -68,6 +68,14 @@ def _is_ending(container: Container) -> bool:
     return ended
 
 
+def _linked(container: Container) -> list[str]:
+    if not container.host_config.links:
+        return []
+    from rdock.container import linking
+
+    return linking.environment_now(container)
+
+
 class _Session:
     def __init__(self, container: Container, state: State, request: Request) -> None:
         self.container, self.state, self.request = container, state, request
@@ -120,7 +128,7 @@ class _Session:
             container,
             user=user,
             args=request.args,
-            env=merge_env(container.config.env, request.env),
+            env=merge_env(_linked(container), container.config.env, request.env),
             cwd=request.directory or container.config.working_dir or "/",
             terminal=request.terminal,
             capabilities=capability_sets.resolve(host.cap_add, host.cap_drop, privileged),

@@ -20,7 +20,7 @@ from rdock.linux import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 # Nothing newer than 1.0.2 is used in it, and older runtimes refuse a later number.
@@ -56,13 +56,15 @@ def build(
     console_size: tuple[int, int] | None = None,
     shared: Shared = NOTHING_SHARED,
     devices: list[tuple[str, str]] | tuple[()] = (),
+    linked: Sequence[str] = (),
     sources: Mapping[str, str] = NOTHING_PREPARED,
 ) -> dict[str, Any]:
     """The spec of a container's next run.
 
     `files` are the generated ones (target → path on the host), `uids` and `gids` the map of the user
-    namespace that rdock itself is in, `devices` nodes of the host with their places in the container, `sources`
-    what was prepared for mounts, by their destinations (mounting.py).
+    namespace that rdock itself is in, `devices` nodes of the host with their places in the container, `linked` the
+    variables that tell of containers it is linked to, `sources` what was prepared for mounts, by their destinations
+    (mounting.py).
     Raises InvalidParameter.
     """
     config, host = container.config, container.host_config
@@ -79,7 +81,7 @@ def build(
             container,
             user=user,
             args=([INIT_PATH, "--"] if host.init else []) + command_of(container),
-            env=config.env,
+            env=merge_env(linked, config.env),
             cwd=config.working_dir or "/",
             terminal=config.tty,
             capabilities=capabilities,

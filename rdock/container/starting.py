@@ -37,7 +37,7 @@ def claim(container: Container) -> Made | None:
             break
         if state.monitor_pid and not state.is_attended and patience <= 0:
             raise lifecycle.in_use_elsewhere(container, "start")
-        patience -= lifecycle.await_step(state)
+        patience -= lifecycle.await_step(state, container.id)
     try:
         made = Made(containers.load(container.id), lock)
         if made.container.state().can_start:

@@ -11,14 +11,16 @@ import os
 import time
 
 from rdock import config
-from rdock.container import changing, containers
+from rdock.container import changing, containers, linking
 from rdock.container.containers import Container
+from rdock.container.linking import Link
 from rdock.container.publishing import Publishing
-from rdock.errors import Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
+from rdock.errors import Conflict, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
-from rdock.network import hub, leases, networks, plumbing
-from rdock.network.hub import Use
+from rdock.network import endpoint_options, hub, leases, networks, plumbing
+from rdock.network.hub import Plan, Use
+from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.network.plumbing import Attachment
 from rdock.network.subnet import Subnet
@@ -33,8 +35,8 @@ if TYPE_CHECKING:
 
     from rdock.container.stdio import Server
 
-# How long another hub is tried for, in seconds, should it be killed.
-_PATIENCE = 5.0
+# Seconds until another try, if there cannot be a process to look for another hub.
+_PAUSE = 0.1
 
 
 class Wiring:
@@ -45,6 +47,11 @@ class Wiring:
         self.attachments: list[Attachment] = []
         self.publishing = Publishing()
         self.use: Use | None = None
+        self._is_connected = False
+        self.links: list[Link] = []
+        """To those on the default network that run."""
+        self._seeking: sockets.socket | None = None
+        """To who looks for another hub, while there is none: `use` then is what there was of the one before."""
         self._server: Server | None = None
         self._on_change: Callable[[], None] = lambda: None
         self.note = ""
@@ -54,7 +61,7 @@ class Wiring:
 
     def prepare(self) -> None:
         """Take addresses and ports. Raises RdockError, with nothing left taken after `release`."""
-        self.use = hub.use(config.current().holder_linger / 2, rootless.held())
+        self.use = hub.use(_plan())
         # As it is by now: it may have been connected elsewhere since its monitor began.
         self.container = containers.as_it_is(self.container)
         leading = next((name for name in self._by_priority() if not networks.lookup(name).internal), "")
@@ -65,18 +72,41 @@ class Wiring:
                 self._take(name, self.container.networks[name], leads_out=name == leading)
 
     def _take(self, name: str, settings: dict[str, Any], *, leads_out: bool) -> Attachment:
-        """Take addresses of a network, under the network lock."""
+        """Take addresses of a network, under the network lock. Raises RdockError, with nothing taken then."""
         network = networks.settled(networks.lookup(name))
+        interface = self._interface(network, settings)
         names = self._names(network, settings)
+        is_default = network.name == networks.DEFAULT
+        aliases = linking.of(self.container) if is_default else linking.of_endpoint(settings)
         lease = leases.take(
             network, self.container.id, self.container.name, settings, names, is_attended,
-            servers=self.container.host_config.dns if names else (),
+            servers=self.container.host_config.dns if names else (), links=aliases,
         )  # fmt: skip
-        used = {each.interface for each in self.attachments}
-        interface = next(f"eth{number}" for number in range(len(used) + 1) if f"eth{number}" not in used)
+        if is_default:
+            try:
+                self._settle_links(leases.of_network(network.id), lease)
+            except RdockError:
+                leases.give_back(network.id, self.container.id)
+                raise
         made = Attachment(network, lease, interface, leads_out)
         self.attachments.append(made)
         return made
+
+    def _settle_links(self, known: dict[str, Lease], own: Lease) -> None:
+        """See whom it is linked to, under the network lock, and have those who are linked to it know where it is."""
+        living = {key: lease for key, lease in known.items() if key == own.container or is_attended(key)}
+        self.links = linking.living(self.container, living)
+        linking.check_running(self.container, self.links)
+        linking.tell_others(own, living.values())
+
+    def _interface(self, network: Network, settings: dict[str, Any]) -> str:
+        """What its interface on a network is to be called. Raises Conflict."""
+        used = {each.interface for each in self.attachments}
+        asked = str((settings.get("DriverOpts") or {}).get(endpoint_options.INTERFACE, ""))
+        if asked in used:
+            raise Conflict(f"the container has an interface {asked} already")
+        prefix = network.options.get(plumbing.INTERFACE_PREFIX, "eth")
+        return asked or next(f"{prefix}{number}" for number in range(len(used) + 1) if f"{prefix}{number}" not in used)
 
     def _by_priority(self) -> list[str]:
         """The first is the one it was created on, unless another has precedence."""
@@ -93,8 +123,14 @@ class Wiring:
         """Make the interfaces in the container's network namespace, and serve its ports. Raises RdockError."""
         assert self.use is not None
         plumbing.join(namespace, self.use.namespace, self.attachments)
+        self._is_connected = True
+        for attachment in self.attachments:
+            networks.note(attachment.network, "connect", container=self.container.id)
         self._serve_ports()
-        self.note = hub.await_way_out(self.use)
+        try:
+            self.note = hub.await_way_out(self.use)
+        except SystemFailure as e:
+            self.note = e.message  # should the hub be gone, `watch` sees to another one
 
     @property
     def addresses(self) -> list[str]:
@@ -137,7 +173,7 @@ class Wiring:
         """From now on mind whether the hub is there. `on_change` is told when another one is."""
         self._server, self._on_change = server, on_change
         if self.use is not None:
-            server.watch(self.use.connection.fileno(), self._rejoin)
+            self._mind_hub()
         self.publishing.watch(server, self._serve_ports_again)
 
     def _serve_ports_again(self) -> None:
@@ -145,37 +181,71 @@ class Wiring:
         self._serve_ports()
         self._on_change()
 
-    def _rejoin(self) -> None:
-        """The hub has gone: take part in another, with the same namespace."""
+    def _mind_hub(self) -> None:
         assert self.use is not None and self._server is not None
-        self._server.forget(self.use.connection.fileno())
-        if self._find_another(self.use):
-            self._server.watch(self.use.connection.fileno(), self._rejoin)
-            self._on_change()
+        self.use.connection.setblocking(False)
+        self._server.watch(self.use.connection.fileno(), self._hear_hub)
 
-    def _find_another(self, old: Use) -> bool:
-        old.connection.close()
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                found = hub.use(config.current().holder_linger / 2, rootless.held(), old.namespace)
-                break
-            except RdockError as e:
-                debug(f"network: {e.message}")
-                if time.monotonic() > until:
-                    os.close(old.namespace)
-                    self.use = None  # what goes on without it are the container's own networks
-                    return False
-                time.sleep(0.1)
-        self.use = found
+    def _hear_hub(self) -> None:
+        """The hub tells of another way out, or has gone."""
+        assert self.use is not None
         try:
-            hub.await_way_out(found)
+            packet = self.use.connection.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if packet[:1] == b"r":
+            self.note = packet[1:].decode()
+        else:
+            self._seek()
+
+    def _seek(self) -> None:
+        """Have another hub looked for, with the same namespace; what the container has of it is not touched by that.
+
+        The connection stays open, so that another monitor, if this one is killed meanwhile, sees what this one saw.
+        """
+        assert self.use is not None and self._server is not None
+        try:
+            self._seeking = hub.seek(_plan(), self.use.namespace)
+        except OSError as e:
+            debug(f"network: {e}")
+            time.sleep(_PAUSE)  # the connection is ready at once, again
+            return
+        self._server.forget(self.use.connection.fileno())
+        self._server.watch(self._seeking.fileno(), self._rejoin)
+
+    def _rejoin(self) -> None:
+        """There is another hub."""
+        assert self.use is not None and self._server is not None and self._seeking is not None
+        try:
+            found = hub.found(self._seeking)
+        except SystemFailure as e:
+            debug(f"network: {e.message}")
+            found = None
+        self._stop_seeking()
+        if found is None:
+            # Who looked for one was killed. The connection is ready at once, again.
+            time.sleep(_PAUSE)
+            self._mind_hub()
+            return
+        old, self.use = self.use, found
+        old.connection.close()
+        self._mind_hub()
+        try:
             if not os.path.sameopenfile(found.namespace, old.namespace):
                 self._move(old.namespace, found.namespace)
         except RdockError as e:
             debug(f"network: {e.message}")
         os.close(old.namespace)
-        return True
+        self._on_change()
+
+    def _stop_seeking(self) -> None:
+        if self._seeking is not None:
+            if self._server is not None:
+                self._server.forget(self._seeking.fileno())
+            self._seeking.close()
+            self._seeking = None
 
     def _move(self, old: int, new: int) -> None:
         """Somebody was faster who did not have the namespace, and has made another: go there."""
@@ -192,10 +262,9 @@ class Wiring:
         if self.use is None:
             raise SystemFailure("the shared network namespace is gone")
         shared = self.use.namespace
-        leads_out = not any(each.leads_out for each in self.attachments) and not networks.lookup(name).internal
         self.container = containers.as_it_is(self.container)
         with networks.locked():
-            made = self._take(name, settings, leads_out=leads_out)
+            made = self._take(name, settings, leads_out=False)
         try:
             self._in_container(lambda namespace: plumbing.join(namespace, shared, [made]))
             changing.set_networks(self.container, {name: settings}, ())
@@ -203,6 +272,7 @@ class Wiring:
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [made]))
             self._drop(made)
             raise
+        self._lead_out()
         self._retarget()
 
     def remove(self, name: str) -> None:
@@ -216,20 +286,26 @@ class Wiring:
             shared = self.use.namespace
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [found]))
         self._drop(found)
-        if found.leads_out:
-            self._lead_elsewhere()
+        self._lead_out()
         self._retarget()
 
-    def _lead_elsewhere(self) -> None:
-        """The default route was on the network that is gone: another one's takes its place."""
-        other = next((each for each in self.attachments if not each.network.internal), None)
-        if other is not None:
-            leading = other._replace(leads_out=True)
-            self.attachments[self.attachments.index(other)] = leading
-            try:
-                self._in_container(lambda namespace: plumbing.lead_out(namespace, leading))
-            except SystemFailure as e:
-                debug(f"network: {e.message}")  # it has made something else of its interface
+    def _lead_out(self) -> None:
+        """Have the default route on the network that has precedence among those where the container is by now."""
+        self.container = containers.as_it_is(self.container)
+        on = {each.network.name: each for each in self.attachments if not each.network.internal}
+        best = next((on[name] for name in self._by_priority() if name in on), None)
+        former = next((each for each in self.attachments if each.leads_out), None)
+        if best is None or best is former:
+            return
+        leading = best._replace(leads_out=True)
+        self.attachments = [
+            leading if each is best else each._replace(leads_out=False) if each is former else each
+            for each in self.attachments
+        ]
+        try:
+            self._in_container(lambda namespace: plumbing.lead_out(namespace, leading, former))
+        except RdockError as e:
+            debug(f"network: {e.message}")  # it has made something else of its interface, or has just ended
 
     def _drop(self, attachment: Attachment) -> None:
         self.attachments = [each for each in self.attachments if each.interface != attachment.interface]
@@ -238,11 +314,15 @@ class Wiring:
 
     def _in_container(self, work: Callable[[int], None]) -> None:
         """Do something with the container's network namespace."""
+        process = self.container.recorded_state().process
         try:
-            fds = namespaces.open_all(self.container.recorded_state().pid, ("network",))
+            fds = namespaces.open_all(process.pid, ("network",))
         except OSError as e:
             raise NotRunning(self.container.id) from e
         try:
+            # Asked now: a pid that had been another's by then would have been so still.
+            if not process.is_alive():
+                raise NotRunning(self.container.id)
             work(fds["network"])
         finally:
             os.close(fds["network"])
@@ -268,6 +348,7 @@ class Wiring:
         """Go on with that of another monitor. Raises RdockError."""
         connection, namespace, *rest = fds
         self.use = Use(sockets.socket(fileno=connection), namespace, Subnet(found["base"]), found["transparent"])
+        self._is_connected = True
         self.publishing.inherit(found["published"], rest)
         for network_id, interface, leads_out in found["attachments"]:
             lease = leases.of_network(network_id).get(self.container.id)
@@ -279,6 +360,7 @@ class Wiring:
 
     def release(self) -> None:
         """Give ports and addresses back, and part from the hub. Never fails."""
+        self._stop_seeking()
         self.publishing.release()
         if self.attachments:
             try:
@@ -287,6 +369,8 @@ class Wiring:
                         leases.give_back(attachment.network.id, self.container.id)
             except RdockError as e:
                 debug(f"network: {e.message}")  # they are void with this process
+            for attachment in self.attachments if self._is_connected else ():
+                networks.note(attachment.network, "disconnect", container=self.container.id)
             self.attachments = []
         if self.use is not None:
             if self._server is not None:
@@ -294,6 +378,10 @@ class Wiring:
             self.use.connection.close()
             os.close(self.use.namespace)
             self.use = None
+
+
+def _plan() -> Plan:
+    return Plan(config.current().holder_linger / 2, rootless.held(), rootless.leave_own_mounts)
 
 
 def is_attended(container_id: str) -> bool:

@@ -195,7 +195,7 @@ class _Changeset:
             elif entry.size:
                 self._write(fd, reader.data())
             self.size += entry.real_size
-            self._note_failed(entry, self.tree.finish_file(fd, entry.mode, owner, entry.mtime, _xattrs(entry)))
+            self._note_failed(entry, self.tree.finish_file(fd, entry.mode, owner, entry.mtime, allowed_xattrs(entry)))
         finally:
             os.close(fd)
 
@@ -213,7 +213,7 @@ class _Changeset:
     def _directory(self, entry: Entry, parts: list[bytes]) -> None:
         owner = self._owner(entry)
         new = bool(parts) and self.tree.make_directory(parts)
-        xattrs = _xattrs(entry)
+        xattrs = allowed_xattrs(entry)
         if new and self._whiteouts and tuple(parts) in self._whiteouts:
             # Removed and made anew in one layer: what the layers below have in it is gone.
             xattrs = {**xattrs, **_OPAQUE_XATTRS}
@@ -270,7 +270,7 @@ class _Changeset:
             os.close(self.tree.create_file([*parts[:-1], _WHITEOUT + parts[-1]]))
 
 
-def _xattrs(entry: Entry) -> dict[str, bytes]:
+def allowed_xattrs(entry: Entry) -> dict[str, bytes]:
     """The attributes that an image may set."""
     if entry.xattrs is None:
         return {}

@@ -50,9 +50,22 @@ def pack(
     A layer has whiteouts for what is deleted, and cannot hold names that look like such. `was` is what the changes are
     against. `note` is told what is left out. Raises SystemFailure.
     """
-    packer = _Packer(is_layer, note)
+    return _archive(_Packer(is_layer, note).members(changes, _Root(root, was)))
+
+
+def pack_directory(name: bytes, changes: Iterable[Change], root: Union, *, note: Note) -> Iterator[bytes]:
+    """The archive of a directory, and of all in it as `changes` tells, under a name; without one, of what is in it."""
+    found, xattrs = _about_root(root)
+    return _archive(_Packer(False, note).directory(name, found, xattrs, changes))
+
+
+def pack_one(name: bytes, handle: int, *, note: Note) -> Iterator[bytes]:
+    """The archive of one thing that is no directory, by its O_PATH descriptor; not of a socket."""
+    return _archive(_Packer(False, note).one(name, handle))
+
+
+def _archive(members: Iterator[bytes]) -> Iterator[bytes]:
     try:
-        members = packer.members(changes, _Root(root, was))
         pending = bytearray()
         for piece in members:
             pending += piece
@@ -117,6 +130,31 @@ class _Packer:
             else:
                 yield from self._member(change, change.stat)
 
+    def directory(
+        self, name: bytes, found: os.stat_result, xattrs: dict[str, bytes], changes: Iterable[Change]
+    ) -> Iterator[bytes]:
+        yield self._header((name or b".") + b"/", DIRECTORY, found, xattrs)
+        for change in changes:
+            if change.stat is not None:
+                below = change._replace(parts=(name, *change.parts)) if name else change
+                yield from self._member(below, change.stat)
+
+    def one(self, name: bytes, handle: int) -> Iterator[bytes]:
+        found = os.fstat(handle)
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), b"")
+        if kind == REGULAR:
+            fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                yield from self._file(fd, name)
+            finally:
+                os.close(fd)
+        elif kind == SYMLINK:
+            yield self._header(name, kind, found, {}, link=os.readlink(b"", dir_fd=handle))
+        elif kind:
+            yield self._header(name, kind, found, {})
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
     def _header(
         self,
         name: bytes,
@@ -163,7 +201,11 @@ class _Packer:
             return
         try:
             if kind == REGULAR:
-                yield from self._file(change)
+                fd = open_file(change.fd, change.parts[-1])
+                try:
+                    yield from self._file(fd, path)
+                finally:
+                    os.close(fd)
             elif kind == SYMLINK:
                 yield self._header(path, kind, found, {}, link=os.readlink(change.parts[-1], dir_fd=change.fd))
             else:
@@ -179,28 +221,22 @@ class _Packer:
 
     # -- content -----------------------------------------------------------------------------------
 
-    def _file(self, change: Change) -> Iterator[bytes]:
-        fd = open_file(change.fd, change.parts[-1])
-        try:
-            found = os.fstat(fd)
-            xattrs = kept_xattrs(fd)
-            extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None
-            if extents is None:
-                yield self._header(change.path, REGULAR, found, xattrs, size=found.st_size)
-                yield from _content(fd, 0, found.st_size)
-                yield padding(found.st_size)
-                return
-            described = sparse_map(extents)
-            stored = sum(length for _, length in extents)
-            yield self._header(
-                change.path, REGULAR, found, xattrs, size=len(described) + stored, sparse_size=found.st_size
-            )
-            yield described
-            for start, length in extents:
-                yield from _content(fd, start, length)
-            yield padding(stored)
-        finally:
-            os.close(fd)
+    def _file(self, fd: int, path: bytes) -> Iterator[bytes]:
+        found = os.fstat(fd)
+        xattrs = kept_xattrs(fd)
+        extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None
+        if extents is None:
+            yield self._header(path, REGULAR, found, xattrs, size=found.st_size)
+            yield from _content(fd, 0, found.st_size)
+            yield padding(found.st_size)
+            return
+        described = sparse_map(extents)
+        stored = sum(length for _, length in extents)
+        yield self._header(path, REGULAR, found, xattrs, size=len(described) + stored, sparse_size=found.st_size)
+        yield described
+        for start, length in extents:
+            yield from _content(fd, start, length)
+        yield padding(stored)
 
 
 def _extents(fd: int, found: os.stat_result) -> list[tuple[int, int]] | None:

@@ -33,6 +33,11 @@ class Address(Value):
             return 0 < self.number >> 24 < 224 and self.number >> 24 != 127
         return self.number > 1 and self.number >> 120 != 0xFF
 
+    @property
+    def is_link_local(self) -> bool:
+        """Whether it is of 169.254.0.0/16 (RFC 3927) or fe80::/10 (RFC 4291)."""
+        return self.number >> 16 == 0xA9FE if self.version == 4 else self.number >> 118 == 0xFE80 >> 6
+
 
 class Block(Value):
     """A block of addresses: all that begin with the same bits."""

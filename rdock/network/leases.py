@@ -11,7 +11,7 @@ import os
 
 from rdock import paths
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NotFound
-from rdock.network import addresses, networks, pools
+from rdock.network import addresses, endpoint_options, networks, pools
 from rdock.network.addresses import Address
 from rdock.network.networks import DEFAULT, Network, Pool
 from rdock.state import record
@@ -19,7 +19,7 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Any, TypeAlias
 
     IsAlive: TypeAlias = "Callable[[str], bool]"
@@ -44,6 +44,12 @@ class Lease(Value):
     """What it is called on this network besides: aliases, the beginning of its id."""
     servers: list[str] = []
     """Whom the name server is to ask in its name, in place of the host's servers."""
+    links: dict[str, str] = {}
+    """What it calls others, itself alone, and what they are called: names, on the default network ids."""
+    link_local: list[str] = []
+    """More addresses, which are good on its link only."""
+    sysctls: dict[str, str] = {}
+    """Settings of its interface, see endpoint_options.py."""
 
 
 def of_network(network_id: str) -> dict[str, Lease]:
@@ -71,11 +77,12 @@ def take(
     is_alive: IsAlive,
     *,
     servers: Iterable[str] = (),
+    links: Mapping[str, str] | None = None,
 ) -> Lease:
     """Put a container on a network, whose record this is under the network lock.
 
-    `wanted` is Docker's EndpointSettings: IPAMConfig with addresses, MacAddress. A lease that the container has had
-    before is replaced. Raises InvalidParameter, Conflict and NotFound in Docker's words.
+    `wanted` is Docker's EndpointSettings: IPAMConfig with addresses, MacAddress, DriverOpts. A lease that the
+    container has had before is replaced. Raises InvalidParameter, Conflict and NotFound in Docker's words.
     """
     try:
         before = of_network(network.id)
@@ -92,7 +99,8 @@ def take(
     made = Lease(
         container, name, old.endpoint if old else os.urandom(_ID_BYTES).hex(),
         wanted.get("MacAddress") or _mac(address or address6),
-        str(address or ""), str(address6 or ""), list(names), list(servers),
+        str(address or ""), str(address6 or ""), list(names), list(servers), dict(links or {}),
+        list(ipam.get("LinkLocalIPs") or ()), endpoint_options.sysctls(wanted.get("DriverOpts") or {}),
     )  # fmt: skip
     _write(network.id, {**others, container: made})
     return made

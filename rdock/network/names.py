@@ -27,6 +27,19 @@ def parse_extra_host(text: str) -> str:
     return f"{name}:{address}"
 
 
+def parse_link(text: str) -> tuple[str, str]:
+    """`CONTAINER[:ALIAS]`, or the form that `inspect` shows: the name and the alias. Raises InvalidParameter."""
+    if not text:
+        raise InvalidParameter("empty string specified for links")
+    name, colon, alias = text.partition(":")
+    if name.startswith("/"):
+        name, alias = name.removeprefix("/"), alias.rpartition("/")[2]
+    alias = alias if colon else name
+    if not name or not _is_word(alias) or set(alias) & set(":/#"):
+        raise InvalidParameter(f"bad format for links: {text}")
+    return name, alias
+
+
 def split_extra_host(entry: str) -> tuple[str, str]:
     """Name and address of what `parse_extra_host` gave."""
     name, _, address = entry.partition(":")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from rdock.errors import Conflict, InvalidParameter, Unsupported
 from rdock.network import addresses
+from rdock.network.firewall import TAP
 from rdock.network.networks import BRIDGE_NAME, Network
-from rdock.network.plumbing import ICC_OPTION, MODE_OPTION, MTU_OPTION, PARENT_OPTION
+from rdock.network.plumbing import ICC_OPTION, INTERFACE_PREFIX, MODE_OPTION, MTU_OPTION, PARENT_OPTION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 HOST_BINDING = "com.docker.network.bridge.host_binding_ipv4"
 """The address of the host that published ports are bound to if none is said."""
-INTERFACE_PREFIX = "com.docker.network.container_iface_prefix"
-"""What the interfaces in containers are called, before their number."""
 _MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 _INHIBIT = "com.docker.network.bridge.inhibit_ipv4"
 _GATEWAY_MODES = ("com.docker.network.bridge.gateway_mode_ipv4", "com.docker.network.bridge.gateway_mode_ipv6")
@@ -59,10 +58,10 @@ def check(driver: str, given: Mapping[str, str], *, ipv6: bool) -> dict[str, str
 
 def check_devices(made: Network, others: Sequence[Network]) -> None:
     """Raise Conflict in Docker's words if a new network wants a device that another one has, and InvalidParameter if
-    it wants to share one that is not there: of those that are in reach only networks' bridges can be shared.
+    it wants to share one that is not there: networks' bridges can be shared, and the way out.
     """
     parent = made.options.get(PARENT_OPTION)
-    if parent and not any(other.bridge == parent for other in others if other.driver == "bridge"):
+    if parent and parent != TAP and not any(other.bridge == parent for other in others if other.driver == "bridge"):
         raise InvalidParameter(
             f"invalid parent interface name: '{parent}': no network has a bridge of this name",
             "the machine's own interfaces can be shared by its root only",
@@ -73,7 +72,7 @@ def check_devices(made: Network, others: Sequence[Network]) -> None:
                 f"cannot create network {made.id} ({made.bridge}): conflicts with network {other.id} ({other.bridge}): "
                 "networks have same bridge name"
             )
-        if parent and made.driver == other.driver and other.options.get(PARENT_OPTION) == parent:
+        if parent not in (None, TAP) and made.driver == other.driver and other.options.get(PARENT_OPTION) == parent:
             raise Conflict(f"network {other.name} is already using parent interface {parent}")
 
 
@@ -145,7 +144,7 @@ def _prefix(name: str, value: str) -> str:
     # A number follows, of three digits at most.
     if not is_interface_name(value + "000") or value in ("lo", "v"):
         raise InvalidParameter(f"invalid interface name prefix: '{value}'")
-    return _only(name, value, "eth")
+    return value
 
 
 def _masquerade(name: str, value: str) -> str:

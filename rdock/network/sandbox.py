@@ -13,6 +13,10 @@ from rdock.network import names
 from rdock.state import record
 from rdock.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 _HOSTS = """\
 127.0.0.1\tlocalhost
 ::1\tlocalhost ip6-localhost ip6-loopback
@@ -23,6 +27,8 @@ ff02::2\tip6-allrouters
 """
 
 
+# Bytes of a hosts file that are looked at.
+_LONGEST = 1 << 20
 _NAMES = ("hosts", "hostname", "resolv.conf")
 
 
@@ -48,16 +54,22 @@ def write_files(
     resolving: Resolving = _NOTHING_SAID,
     *,
     is_named: bool = False,
+    links: Iterable[tuple[str, str]] = (),
+    host_address: str = "",
 ) -> dict[str, str]:
     """Write the files into `directory`; target in the container → path.
 
     `addresses` are the container's own, `nameserver` that of who answers on its networks; nothing without such.
-    `is_named`: that one knows names of containers, and asks the servers that the user gives.
+    `is_named`: that one knows names of containers, and asks the servers that the user gives. `links` are addresses of
+    others and what these are called here; `host_address` is where the host's loopback is reached, if that is open.
     """
     own = _read_host_file("/etc/hosts") or _HOSTS if mode == "host" else _HOSTS
     own += "" if own.endswith("\n") else "\n"
     contents = {
-        "hosts": own + _extra_lines(bool(addresses), resolving) + _own_lines(mode, hostname, addresses, resolving),
+        "hosts": own
+        + _extra_lines(resolving, is_apart=bool(addresses), host_address=host_address)
+        + "".join(f"{address}\t{called}\n" for address, called in links)
+        + _own_lines(mode, hostname, addresses, resolving),
         "hostname": hostname + "\n",
         "resolv.conf": resolv_conf(nameserver, resolving, is_named=is_named),
     }
@@ -71,6 +83,32 @@ def files_of(directory: str) -> dict[str, str]:
     return {f"/etc/{name}": os.path.join(directory, name) for name in _NAMES}
 
 
+def move_host(directory: str, name: str, address: str) -> None:
+    """Give the one whose first name this is another address in the hosts file of a container that runs. Never fails.
+
+    In place, for it is mounted there; what the container has written to it stays.
+    """
+    try:
+        fd = os.open(os.path.join(directory, "hosts"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        text = os.pread(fd, _LONGEST, 0)
+        lines = text.splitlines(keepends=True)
+        for number, line in enumerate(lines):
+            words = line.split()
+            if words[1:2] == [name.encode()] and b"#" not in words[0]:
+                lines[number] = address.encode() + line[line.index(words[0]) + len(words[0]) :]
+        changed = b"".join(lines)
+        if changed != text and len(text) < _LONGEST:
+            os.pwrite(fd, changed, 0)
+            os.ftruncate(fd, len(changed))
+    except OSError:
+        pass  # it is on a full disk, say: at its next start it knows better
+    finally:
+        os.close(fd)
+
+
 def _own_lines(mode: str, hostname: str, addresses: list[str], resolving: Resolving) -> str:
     if mode == "host":
         return ""
@@ -78,14 +116,14 @@ def _own_lines(mode: str, hostname: str, addresses: list[str], resolving: Resolv
     return "".join(f"{address}\t{names}\n" for address in addresses or ["127.0.1.1"])
 
 
-def _extra_lines(is_apart: bool, resolving: Resolving) -> str:
+def _extra_lines(resolving: Resolving, *, is_apart: bool, host_address: str) -> str:
     lines = []
     for entry in resolving.extra_hosts:
         name, address = names.split_extra_host(entry)
         if address == names.HOST_GATEWAY:
             # Where nothing leads to the host, or all does, it is reached at its own loopback if at all. From behind
             # slirp4netns, which keeps the loopback closed, at the address that it has for others.
-            address = (_address_of_host() if is_apart else "") or "127.0.0.1"
+            address = host_address or (_address_of_host() if is_apart else "") or "127.0.0.1"
         lines.append(f"{address}\t{name}\n")
     return "".join(lines)
 
@@ -135,6 +173,6 @@ def _kind(line: str) -> str:
 def _read_host_file(path: str) -> str:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read(1 << 20)
+            return file.read(_LONGEST)
     except OSError:
         return ""

@@ -6,9 +6,9 @@ NetworkMode and an EndpointSettings of the API for each network.
 
 from __future__ import annotations
 
-from rdock.errors import InvalidParameter, NotThereYet
+from rdock.errors import InvalidParameter
 from rdock.linux import links
-from rdock.network import addresses, leases, modes, networks
+from rdock.network import addresses, endpoint_options, leases, modes, names, networks
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -24,6 +24,8 @@ class Given(Value):
     ip: str = ""
     ip6: str = ""
     mac: str = ""
+    links: Sequence[str] = ()
+    link_local: Sequence[str] = ()
 
 
 def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, Any]]]:
@@ -34,8 +36,10 @@ def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, 
     chosen = [_parse_one(text) for text in texts] or [("", {})]
     first, settings = chosen[0]
     mode = modes.parse(first)
+    if mode == networks.DEFAULT:
+        given = given._replace(links=())  # they are the container's own there, see container/linking.py
     chosen[0] = mode, _with(settings, given)
-    if mode in modes.MODES or mode.startswith("container:"):
+    if modes.kind(mode) in modes.MODES or mode.startswith("container:"):
         if len(chosen) > 1:
             raise InvalidParameter(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
@@ -60,6 +64,13 @@ def _check_none(mode: str, settings: dict[str, Any]) -> None:
     """Without a network of ours nothing can be said of an endpoint."""
     if settings.get("Aliases"):
         raise InvalidParameter("network-scoped aliases are only supported for user-defined networks")
+    if settings.get("Links") and mode == "host":
+        raise InvalidParameter(
+            "conflicting options: host type networking can't be used with links. "
+            "This would result in undefined behavior"
+        )
+    if settings.get("Links"):
+        raise InvalidParameter(f"conflicting options: links and the {mode} network mode")
     if settings.get("IPAMConfig"):
         raise InvalidParameter("user specified IP address is supported on user defined networks only")
     if settings.get("MacAddress") and mode != "none":
@@ -68,9 +79,13 @@ def _check_none(mode: str, settings: dict[str, Any]) -> None:
 
 def check(network: networks.Network, settings: dict[str, Any]) -> None:
     """Raise InvalidParameter in Docker's words, or NotThereYet, unless an endpoint on this network can be so."""
-    for key, option in (("Links", "--link"), ("DriverOpts", "--driver-opt")):
-        if settings.get(key):
-            raise NotThereYet(f"'rdock network connect {option}' is not there yet")
+    for text in settings.get("Links") or ():
+        names.parse_link(text)
+    if settings.get("Links") and network.name == networks.DEFAULT:
+        raise InvalidParameter("links of the default network are those that a container is created with")
+    endpoint_options.check(settings.get("DriverOpts") or {})
+    for text in (settings.get("IPAMConfig") or {}).get("LinkLocalIPs") or ():
+        check_link_local(text)
     if settings.get("Aliases") and network.name == networks.DEFAULT:
         raise InvalidParameter("network-scoped aliases are only supported for user-defined networks")
     for text in (settings.get("IPAMConfig") or {}).values():
@@ -91,9 +106,17 @@ def check_mac(text: str) -> str:
     return text
 
 
+def check_link_local(text: str) -> str:
+    """An address that is good on one link only (RFC 3927, RFC 4291), in its one spelling. Raises InvalidParameter."""
+    address = addresses.parse(text)
+    if not address.is_link_local:
+        raise InvalidParameter(f"invalid link-local IP address: {text}")
+    return str(address)
+
+
 def _parse_one(text: str) -> tuple[str, dict[str, Any]]:
     """One `--network`: the network's name and the settings of the endpoint."""
-    if "=" not in text:
+    if "=" not in text or modes.kind(text) in modes.PRIVATE:
         return text, {}
     name = ""
     settings: dict[str, Any] = {}
@@ -104,8 +127,11 @@ def _parse_one(text: str) -> tuple[str, dict[str, Any]]:
             raise InvalidParameter(f"invalid field {field}: must be a key=value pair")
         if key == "name":
             name = value
-        elif key in ("driver-opt", "link-local-ip"):
-            raise NotThereYet(f"'--network {key}=…' is not there yet")
+        elif key == "driver-opt":
+            option, _, content = value.partition("=")
+            settings.setdefault("DriverOpts", {})[option.strip().lower()] = content.strip()
+        elif key == "link-local-ip":
+            settings.setdefault("IPAMConfig", {}).setdefault("LinkLocalIPs", []).append(check_link_local(value))
         elif key in ("ip", "ip6"):
             wanted = "IPv4Address" if key == "ip" else "IPv6Address"
             settings.setdefault("IPAMConfig", {})[wanted] = _check_version(value, key)
@@ -132,6 +158,7 @@ def _with(settings: dict[str, Any], given: Given) -> dict[str, Any]:
     found = dict(settings)
     for values, key, option, what in (
         (list(given.aliases), "Aliases", "--network-alias", "per-network alias"),
+        (list(given.links), "Links", "--link", "per-network links"),
         (given.mac and check_mac(given.mac), "MacAddress", "--mac-address", "per-network MAC address"),
     ):
         if values and settings.get(key):
@@ -146,6 +173,12 @@ def _with(settings: dict[str, Any], given: Given) -> dict[str, Any]:
             raise InvalidParameter(f"conflicting options: cannot specify both {option} and per-network {what} address")
         if address:
             ipam[key] = _check_version(address, option[2:])
+    if given.link_local and ipam.get("LinkLocalIPs"):
+        raise InvalidParameter(
+            "conflicting options: cannot specify both --link-local-ip and per-network link-local IP addresses"
+        )
+    if given.link_local:
+        ipam["LinkLocalIPs"] = [check_link_local(text) for text in given.link_local]
     return {**found, "IPAMConfig": ipam} if ipam else found
 
 

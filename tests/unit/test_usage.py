@@ -27,7 +27,8 @@ PODMANS = {
 }
 PODMANS_COMMANDS = {
     "container clone", "container exists", "image diff", "image exists", "image mount", "image unmount", "image untag",
-    "system check", "unshare", "untag", "volume export", "volume import",
+    "container mount", "container umount", "container unmount", "mount", "system check", "umount", "unmount", "unshare",
+    "untag", "volume export", "volume import",
 }  # fmt: skip
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
@@ -261,7 +262,7 @@ def test_global_options_that_cannot_be(
 def test_names_of_docker_are_complete() -> None:
     """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
     assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {
-        "doctor", "unshare", "untag",
+        "doctor", "mount", "unmount", "unshare", "untag",
     }  # fmt: skip
     for name in {*main.ALIASES, *(name for name in COMMANDS if " " in name)} - PODMANS_COMMANDS:
         group, _, verb = name.partition(" ")
