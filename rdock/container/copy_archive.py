@@ -33,7 +33,7 @@ from rdock.image.tar import (
 )
 from rdock.linux import idmap
 from rdock.storage.differences import compare
-from rdock.storage.treecopy import mount_id
+from rdock.storage.placing import mount_id
 from rdock.storage.union import Union
 
 TYPE_CHECKING = False
