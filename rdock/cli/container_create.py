@@ -107,7 +107,11 @@ def _pull(name: str, platform: Platform | None, *, quiet: bool) -> Image:
 def _tell_of_own_id(config: Config, host: HostConfig) -> None:
     """Docker's `-u $(id -u)`, for files of one's own in a folder of the host, does the opposite here: say so, once."""
     own = str(rootless.entered().uid)
-    if config.user.partition(":")[0] != own or own == "0" or not any(":ro" not in bind for bind in host.binds):
+    if (
+        config.user.partition(":")[0] != own
+        or own == "0"
+        or not any(bind.startswith("/") and ":ro" not in bind for bind in host.binds)
+    ):
         return
     if probes.first_time("told of own id"):
         sys.stderr.write(

@@ -6,7 +6,7 @@ import sys
 
 from rdock.cli.image_mount import check_session
 from rdock.cli.usage import Options
-from rdock.container import containers, mounting
+from rdock.container import containers, root_mounting
 from rdock.errors import InvalidParameter
 
 MOUNT_TEXT = """\
@@ -34,9 +34,9 @@ def mount(options: Options) -> int:
     elif options.flag("--latest"):
         wanted.append(containers.latest())
     for container in wanted:
-        sys.stdout.write(mounting.mount(container) + "\n")
+        sys.stdout.write(root_mounting.mount(container) + "\n")
     if not wanted and not options.flag("--all"):
-        for container_id, target in mounting.mounted().items():
+        for container_id, target in root_mounting.mounted().items():
             shown = container_id if options.flag("--no-trunc") else container_id[:12]
             sys.stdout.write(f"{shown}  {target}\n")
     return 0
@@ -60,12 +60,12 @@ def unmount(options: Options) -> int:
     check_session("unmount", "container")
     wanted = [containers.resolve(name) for name in options.arguments]
     if options.flag("--all"):
-        wanted = list(mounting.mounted())
+        wanted = list(root_mounting.mounted())
     elif options.flag("--latest"):
         wanted.append(containers.latest().id)
     elif not wanted:
         raise InvalidParameter("you must provide at least one name or id")
     for container_id in wanted:
-        mounting.unmount(container_id)
+        root_mounting.unmount(container_id)
         sys.stdout.write(container_id + "\n")
     return 0

@@ -130,7 +130,19 @@ COMMANDS: dict[str, Command] = {
     "network ls": Command("network_list:ls", "List networks", needs_root=False, reads_store=False),
     "network prune": Command("network:prune", "Remove all unused networks"),
     "network rm": Command("network:rm", "Remove one or more networks"),
+    "volume create": Command("volume:create", "Create a volume", needs_root=False, reads_store=False),
+    "volume export": Command("volume_archive:export", "Export the content of a volume as a tar archive"),
+    "volume import": Command(
+        "volume_archive:import_", "Import the content of a tar archive, compressed or not, into a volume"
+    ),
+    "volume inspect": Command(
+        "inspect:volume_inspect", "Display detailed information on one or more volumes", needs_root=False
+    ),
+    "volume ls": Command("volume_list:ls", "List volumes", needs_root=False, reads_store=False),
+    "volume prune": Command("volume:prune", "Remove unused local volumes"),
+    "volume rm": Command("volume:rm", "Remove one or more volumes"),
     "system df": Command("system_df:df", "Show disk usage"),
+    "system prune": Command("system_prune:prune", "Remove unused data"),
     "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
     "info": Command("system:info", "Display system-wide information"),
     "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
@@ -192,6 +204,8 @@ ALIASES = {
     "image untag": "untag",
     "network list": "network ls",
     "network remove": "network rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
     "system events": "events",
     "system info": "info",
 }

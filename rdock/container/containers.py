@@ -52,7 +52,7 @@ class State(Value):
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
-    """Base of the private network's addresses; see network/subnet.py."""
+    """The private network's addresses (Subnet.text in network/subnet.py)."""
     keeper_pid: int = 0
     keeper_start: int = 0
 
@@ -140,6 +140,8 @@ class Container(Value):
     """Docker's EndpointSettings of the networks that it is on, by their names."""
     rootfs: str = ""
     """The directory that is its root, of one without an image."""
+    mount_points: list[dict[str, Any]] | None = None
+    """What is mounted inside, settled at its creation; see mount_points.py. None: by an rdock without volumes."""
 
     @property
     def published(self) -> dict[str, list[dict[str, str]]]:
@@ -147,6 +149,11 @@ class Container(Value):
         host = self.host_config
         exposed = self.config.exposed_ports if host.publish_all_ports else ()
         return {**{key: [{"HostIp": "", "HostPort": ""}] for key in exposed}, **host.port_bindings}
+
+    @property
+    def mounted_images(self) -> list[str]:
+        """The ids of images that are mounted inside."""
+        return [point["Options"]["Image"] for point in self.mount_points or () if point.get("Type") == "image"]
 
     @property
     def short_id(self) -> str:

@@ -12,7 +12,7 @@ from rdock.errors import Conflict, system_failure
 from rdock.image import images
 from rdock.image.images import Image
 from rdock.runtime import rootless
-from rdock.state import timestamp
+from rdock.state import record, timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
 from rdock.values import Value
@@ -67,14 +67,12 @@ def create(
             id_mode=rootless.entered().mode,
             networks=networks,
             rootfs=rootfs,
+            mount_points=[],
         )
-        with staging.entry() as entry:
-            containers.save(container, entry.path)
-            with images.unchanged():
-                if image:
-                    images.lookup(image.id)  # or it was removed meanwhile
-                os.rename(entry.path, container.directory)
-                entry.placed = True
+        if config.volumes or host.binds or host.mounts or host.volumes_from:
+            container = _place_with_mounts(container)
+        else:
+            _place(container)
     except BaseException as e:
         containers.drop_name(name, container_id)
         lock.remove()
@@ -83,6 +81,34 @@ def create(
         raise
     events.note(container, "create")
     return Made(container, lock)
+
+
+def _place(container: Container) -> None:
+    """Put a container on record, if its image is still there. Raises NoSuchImage, OSError."""
+    with staging.entry() as entry:
+        containers.save(container, entry.path)
+        with images.unchanged():
+            for image_id in filter(None, (container.image, *container.mounted_images)):
+                images.lookup(image_id)
+            os.rename(entry.path, container.directory)
+            entry.placed = True
+
+
+def _place_with_mounts(container: Container) -> Container:
+    """The same with its mount points, and the volumes among them."""
+    from rdock.container import mount_points
+
+    with mount_points.settled(container.config, container.host_config) as points:
+        container = container._replace(mount_points=[record.to_json(point) for point in points])
+        _place(container)
+        try:
+            mount_points.make_volumes(points)
+        except BaseException:
+            staging.discard(container.directory)
+            for gone in mount_points.withdraw_unused(points):
+                staging.delete(gone)
+            raise
+    return container
 
 
 def _take_name(name: str, container_id: str) -> str:

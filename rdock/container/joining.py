@@ -92,8 +92,8 @@ def _check(container: Container, network: Network) -> None:
             "container sharing network namespace with another container or host cannot be connected to any other "
             "network"
         )
-    if mode in modes.MODES:
+    if modes.kind(mode) in modes.MODES:
         raise Forbidden(
-            f"a container with a private {mode} network cannot be on others",
+            f"a container with a private {modes.kind(mode)} network cannot be on others",
             hint=f"create it with --network {networks.DEFAULT}",
         )

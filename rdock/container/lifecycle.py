@@ -132,8 +132,10 @@ def wait(container: Container) -> int:
     return state.exit_code
 
 
-def remove(container: Container, *, force: bool = False) -> None:
-    """Remove a container and all that is its own. One that is being started is awaited first.
+def remove(container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove a container and all that is its own, with `volumes` its anonymous ones too.
+
+    One that is being started is awaited first.
 
     Raises Conflict in Docker's words if it runs, unless `force`, which kills it first.
     """
@@ -161,7 +163,7 @@ def remove(container: Container, *, force: bool = False) -> None:
     except OSError as e:
         raise system_failure(f"cannot remove container {container.name}", e) from e
     try:
-        removal.remove_files(container)
+        removal.remove_files(container, volumes=volumes or container.host_config.auto_remove)
         removal.remove_bundle(container.id)
     finally:
         lock.remove()

@@ -25,6 +25,7 @@ from rdock.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from rdock.state.record import Lock
 
@@ -177,19 +178,25 @@ def _mounted(container: Container) -> Iterator[int]:
 
 
 def _bind(container: Container, root: int) -> None:
-    from rdock.container import spec
+    from rdock.container import mount_entries
+
+    with mount_entries.at_rest(container) as entries:
+        for entry in entries:
+            _bind_one(entry, root)
+
+
+def _bind_one(entry: dict[str, Any], root: int) -> None:
+    try:
+        about = os.stat(entry["source"])
+    except OSError:
+        return  # made when the container is started, or missed then
+    if not stat.S_ISDIR(about.st_mode) and not stat.S_ISREG(about.st_mode):
+        return
     from rdock.runtime import rootfs
 
-    for entry in spec.binds_of(container):
-        try:
-            about = os.stat(entry["source"])
-        except OSError:
-            continue  # made when the container is started, or missed then
-        if not stat.S_ISDIR(about.st_mode) and not stat.S_ISREG(about.st_mode):
-            continue
-        try:
-            rootfs.Mount.from_spec(entry).execute(root)
-        except OSError as e:
-            if e.errno not in (errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
-                raise
-            # The root leads elsewhere by now: the start says what is wrong with it.
+    try:
+        rootfs.Mount.from_spec(entry).execute(root)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+            raise
+        # The root leads elsewhere by now: the start says what is wrong with it.

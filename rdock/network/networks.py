@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, reason
-from rdock.network import addresses, pools, subnet
+from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
+from rdock.network import addresses, modes, pools, subnet
 from rdock.network.addresses import Address, Block
 from rdock.scope import scope
 from rdock.state import record, timestamp
@@ -98,6 +98,12 @@ class Network(Value):
     def bridge(self) -> str:
         """The name of its bridge device."""
         return self.options.get(BRIDGE_NAME) or ("rdock0" if self.name == DEFAULT else f"br-{self.id[:12]}")
+
+    @property
+    def near_link(self) -> str:
+        """The interface of the shared namespace that is on this network, with the gateway's addresses: the bridge
+        itself, or a macvlan beside those of containers, for they do not see what their parent is."""
+        return self.bridge if self.driver == "bridge" else f"n{self.id[:12]}"
 
     def pool(self, version: int) -> Pool | None:
         """Its addresses of IPv4 or IPv6, if it has such."""
@@ -242,13 +248,15 @@ def locked() -> Iterator[None]:
 def create(wanted: Wanted) -> Network:
     """Make a network. Raises InvalidParameter, Conflict, Forbidden and NotFound in Docker's words."""
     check_name(wanted.name)
-    if wanted.name in PREDEFINED:
+    if wanted.name in (*PREDEFINED, *modes.PRIVATE):
         raise Forbidden(f"operation is not permitted on predefined {wanted.name} network")
     if wanted.driver in ("host", "null", "none"):
         driver = wanted.driver.replace("none", "null")
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if wanted.driver == "overlay":
         raise InvalidParameter("the overlay driver is not there yet: it needs several machines")
+    if wanted.driver == "ipvlan":
+        raise Unsupported("the ipvlan driver is not supported: a macvlan network does the same here")
     if wanted.driver not in DRIVERS:
         raise NotFound(
             f'could not find plugin {wanted.driver} in v1 plugin registry: plugin "{wanted.driver}" not found'

@@ -39,7 +39,7 @@ def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, 
     if mode == networks.DEFAULT:
         given = given._replace(links=())  # they are the container's own there, see container/linking.py
     chosen[0] = mode, _with(settings, given)
-    if mode in modes.MODES or mode.startswith("container:"):
+    if modes.kind(mode) in modes.MODES or mode.startswith("container:"):
         if len(chosen) > 1:
             raise InvalidParameter(
                 "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
@@ -116,7 +116,7 @@ def check_link_local(text: str) -> str:
 
 def _parse_one(text: str) -> tuple[str, dict[str, Any]]:
     """One `--network`: the network's name and the settings of the endpoint."""
-    if "=" not in text:
+    if "=" not in text or modes.kind(text) in modes.PRIVATE:
         return text, {}
     name = ""
     settings: dict[str, Any] = {}

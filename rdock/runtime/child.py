@@ -63,7 +63,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
 
     def prepare() -> None:
         nonlocal root
-        root = rootfs.prepare(spec["root"]["path"])
+        root = rootfs.prepare(spec["root"]["path"], linux.get("rootfsPropagation", ""))
 
     yield "prepare root", prepare
     for operation in rootfs.plan(spec):

@@ -160,6 +160,12 @@ def test_options_of_an_endpoint(net: Rdock) -> None:
     net.ok("network", "connect", "--driver-opt", f"{IFNAME.partition('=')[2]}=lan8", "--link-local-ip", "169.254.9.9",
            "front", "later")  # fmt: skip
     assert "inet 169.254.9.9/16" in net.ok("exec", "later", "ip", "addr", "show", "lan8")
+    refused = net("network", "connect", "--driver-opt", f"{IFNAME.partition('=')[2]}=lan8", "bridge", "later")
+    assert refused.code == 1 and "already exists in network bridge" in refused.err
+    net.ok("network", "disconnect", "bridge", "later")
+    refused = net("network", "connect", "--driver-opt", f"{IFNAME.partition('=')[2]}=lan8", "bridge", "later")
+    assert refused.code == 1 and "the container has an interface lan8 already" in refused.err
+    assert "later" not in net.ok("network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", "bridge")
     refused = net("run", "--rm", "--network", f"name=front,{SYSCTLS}=net.ipv4.conf.IFNAME.nothing=1", STARTER, "true")
     assert refused.code == 125 and is_clear(refused.err) and "nothing" in refused.err
 

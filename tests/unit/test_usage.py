@@ -28,7 +28,7 @@ PODMANS = {
 PODMANS_COMMANDS = {
     "container clone", "container exists", "image diff", "image exists", "image mount", "image unmount", "image untag",
     "container mount", "container umount", "container unmount", "mount", "system check", "umount", "unmount", "unshare",
-    "untag",
+    "untag", "volume export", "volume import",
 }  # fmt: skip
 RUN = main.text_of(main.COMMANDS["run"])
 RM = main.text_of(main.COMMANDS["rm"])
@@ -147,7 +147,7 @@ def test_options_that_docker_knows_by_another_name() -> None:
         ("builder prune", "'rdock builder prune' is not there yet"),
         ("compose up", "'rdock compose' is not there yet"),
         ("image build x", "'rdock image build' is not there yet"),
-        ("volume nosuch", "'rdock volume' is not there yet"),
+        ("stats x", "'rdock stats' is not there yet"),
     ],
 )
 def test_commands_of_docker_are_told_from_slips(words: str, message: str) -> None:
