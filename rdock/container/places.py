@@ -178,8 +178,12 @@ def _mounted(container: Container) -> Iterator[int]:
 
 
 def _bind(container: Container, root: int) -> None:
-    from rdock.container import mount_entries
+    from rdock.container import mount_entries, mount_points
 
+    if not container.state().started_at and any(point.type == "volume" for point in mount_points.of(container)):
+        from rdock.container.mounting import Preparation
+
+        Preparation(container).fill_volumes(root)
     with mount_entries.at_rest(container) as entries:
         for entry in entries:
             _bind_one(entry, root)
