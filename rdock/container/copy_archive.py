@@ -33,7 +33,7 @@ from rdock.image.tar import (
 )
 from rdock.linux import idmap
 from rdock.storage.differences import compare
-from rdock.storage.treecopy import mount_id
+from rdock.storage.placing import mount_id
 from rdock.storage.union import Union
 
 TYPE_CHECKING = False
@@ -69,7 +69,10 @@ def unpack(chunks: Iterable[bytes], directory: int, *, archive: bool, note: Call
     source = compression.in_thread(compression.open_stream(chunks)[1])
     unpacking = _Unpacking(root, archive, note)
     try:
-        unpacking.run(Reader(Stream(source)))
+        members = Stream(source)
+        unpacking.run(Reader(members))
+        # Whoever writes it is to get rid of all of it; and only at its end a compressed one is known to be whole.
+        members.drain()
     finally:
         source.close()
         unpacking.tree.close()
@@ -130,6 +133,8 @@ class _Unpacking:
 
     def _unpack(self, entry: Entry, reader: Reader) -> None:
         parts = components(entry.name)
+        if not parts and entry.kind != DIRECTORY:
+            raise DataLoss("the root is not a directory")
         if not parts:
             return  # the directory itself, which stays as it is
         kind = entry.kind

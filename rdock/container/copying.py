@@ -17,7 +17,8 @@ from rdock.errors import InvalidParameter, NotFound, RdockError, SystemFailure, 
 from rdock.linux import idmap
 from rdock.linux.inroot import O_PATH, destination, open_in_root
 from rdock.scope import scope
-from rdock.storage.treecopy import Owner, TreeCopy, mount_id
+from rdock.storage.placing import mount_id
+from rdock.storage.treecopy import Owner, TreeCopy
 from rdock.values import Value
 
 TYPE_CHECKING = False

@@ -104,6 +104,13 @@ class Preparation:
             os.close(self._root)
         return self.sources
 
+    def fill_volumes(self, root: int) -> None:
+        """What the first start does for volumes that are empty, for who gets at them before it. Raises RdockError."""
+        self._root = root
+        for point in mount_points.of(self.container):
+            if point.type == "volume" and not volumes.lookup(point.name).options:
+                self._fill(point, copies=True)
+
     # -- volumes -------------------------------------------------------------------------------------
 
     def _volume(self, point: MountPoint, *, first: bool) -> None:

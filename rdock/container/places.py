@@ -13,22 +13,21 @@ import os
 import stat
 
 from rdock import paths
-from rdock.container import containers, lifecycle, mount_entries, removal
+from rdock.container import containers
 from rdock.container.containers import Container, State
 from rdock.errors import NoSuchContainer, SystemFailure, reason
-from rdock.image import images
 from rdock.linux import mount as m
 from rdock.linux import namespaces
 from rdock.linux.inroot import O_PATH, RESOLVE_NO_SYMLINKS, open_in_root
-from rdock.runtime import rootfs
 from rdock.scope import scope
-from rdock.storage import driver
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
+
+    from rdock.state.record import Lock
 
 # Where a container that runs has the kernel's file systems and the host's devices.
 _KERNELS = ("proc", "sys", "dev")
@@ -47,31 +46,18 @@ class Place(Value):
 @scope
 def opened(container: Container) -> Iterator[Place]:
     """The root of a container, which stays where it is meanwhile. Raises NoSuchContainer, Conflict, SystemFailure."""
-    os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
-    lock = containers.run_lock(container.id)
-    patience = lifecycle.PATIENCE
-    while True:
-        state = container.state()
-        if state.is_running:
-            root = _of_process(state) if state.pid else _without_process(container, state)
-            if root >= 0:
-                break
-        if lock.acquire(wait=False):
-            if not container.state().is_running:
-                root = -1
-                break
-            lock.release()
-        elif state.monitor_pid and not state.is_attended and patience <= 0:
-            raise lifecycle.in_use_elsewhere(container, "copy from or to")
-        if not os.path.isdir(container.directory):
-            raise NoSuchContainer(container.id)
-        patience -= lifecycle.await_step(state, container.id)
-    if root >= 0:
+    root = _running(container)
+    lock = None
+    if root < 0:
+        root, lock = _claim(container)
+    if lock is None:
         try:
             yield Place(container, root, _kernels(root))
         finally:
             os.close(root)
         return
+    from rdock.container import removal
+
     copying = containers.copy_lock(container.id)
     try:
         container = containers.load(container.id)
@@ -83,6 +69,37 @@ def opened(container: Container) -> Iterator[Place]:
         if copying.fd >= 0:
             copying.remove()
         lock.remove()
+
+
+def _claim(container: Container) -> tuple[int, Lock | None]:
+    """The run lock of a container that does not run; or the root of one that has begun to meanwhile."""
+    from rdock.container import lifecycle
+
+    os.makedirs(paths.container_locks(), mode=0o700, exist_ok=True)
+    lock = containers.run_lock(container.id)
+    patience = lifecycle.PATIENCE
+    while True:
+        state = container.state()
+        if lock.acquire(wait=False):
+            if not container.state().is_running:
+                return -1, lock
+            lock.release()
+        elif state.monitor_pid and not state.is_attended and patience <= 0:
+            raise lifecycle.in_use_elsewhere(container, "copy from or to")
+        if not os.path.isdir(container.directory):
+            raise NoSuchContainer(container.id)
+        patience -= lifecycle.await_step(state, container.id)
+        root = _running(container)
+        if root >= 0:
+            return root, None
+
+
+def _running(container: Container) -> int:
+    """The root of a container that runs; -1 if it does not."""
+    state = container.state()
+    if not state.is_running:
+        return -1
+    return _of_process(state) if state.pid else _without_process(container, state)
 
 
 def _of_process(state: State) -> int:
@@ -126,6 +143,9 @@ def _kernels(root: int) -> tuple[tuple[int, int], ...]:
 @scope
 def _mounted(container: Container) -> Iterator[int]:
     """The root of a container that does not run, for who has its run lock."""
+    from rdock.image import images
+    from rdock.storage import driver
+
     read_only = container.host_config.readonly_rootfs
     if container.rootfs:
         ready = driver.binder(container.rootfs)
@@ -158,6 +178,12 @@ def _mounted(container: Container) -> Iterator[int]:
 
 
 def _bind(container: Container, root: int) -> None:
+    from rdock.container import mount_entries, mount_points
+
+    if not container.state().started_at and any(point.type == "volume" for point in mount_points.of(container)):
+        from rdock.container.mounting import Preparation
+
+        Preparation(container).fill_volumes(root)
     with mount_entries.at_rest(container) as entries:
         for entry in entries:
             _bind_one(entry, root)
@@ -170,6 +196,8 @@ def _bind_one(entry: dict[str, Any], root: int) -> None:
         return  # made when the container is started, or missed then
     if not stat.S_ISDIR(about.st_mode) and not stat.S_ISREG(about.st_mode):
         return
+    from rdock.runtime import rootfs
+
     try:
         rootfs.Mount.from_spec(entry).execute(root)
     except OSError as e:

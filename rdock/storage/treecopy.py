@@ -17,6 +17,7 @@ import stat
 
 from rdock.errors import Conflict, InvalidParameter, RdockError, SystemFailure, printable, reason
 from rdock.storage.content import ContentCopier
+from rdock.storage.placing import CREATE, HANDLE, give_name, mount_id, new_file, place, put, remove
 from rdock.storage.union import kept_xattrs
 
 TYPE_CHECKING = False
@@ -27,11 +28,8 @@ if TYPE_CHECKING:
 Owner: TypeAlias = "tuple[int, int] | None"
 Inode: TypeAlias = "tuple[int, int]"
 
-_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_NO_UNNAMED_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 # What a name is told to be that has just been given to something else.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 # No program could use a longer path in one piece.
@@ -163,7 +161,7 @@ class TreeCopy:
             if len(path) > _PATH_MAX:
                 raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
             try:
-                handle = os.open(name, _HANDLE, dir_fd=level.source)
+                handle = os.open(name, HANDLE, dir_fd=level.source)
             except FileNotFoundError:
                 return None  # it has just gone
             try:
@@ -239,7 +237,7 @@ class TreeCopy:
         if found.st_nlink > 1 and inode in self._links:
             first = self._links[inode]
 
-            if self._is_linked(lambda new: _name(first, there, new), there, name, path):
+            if self._is_linked(lambda new: give_name(first, there, new), there, name, path):
                 return True
         if kind == stat.S_IFREG:
             source = os.open(f"/proc/self/fd/{handle}", _READ)
@@ -249,10 +247,10 @@ class TreeCopy:
                 os.close(source)
         elif kind == stat.S_IFLNK:
             text = os.readlink("", dir_fd=handle)
-            _place(lambda new: os.symlink(text, new, dir_fd=there), there, name, path)
+            place(lambda new: os.symlink(text, new, dir_fd=there), there, name, path)
             self._dress_name(there, name, found, is_link=True)
         else:
-            _place(lambda new: os.mkfifo(new, 0o600, dir_fd=there), there, name, path)
+            place(lambda new: os.mkfifo(new, 0o600, dir_fd=there), there, name, path)
             self._dress_name(there, name, found, is_link=False)
         if found.st_nlink > 1:
             self._remember(inode, there, name)
@@ -260,7 +258,7 @@ class TreeCopy:
 
     def _is_linked(self, link: Callable[[str], None], there: int, name: str, path: str) -> bool:
         try:
-            _place(link, there, name, path)
+            place(link, there, name, path)
         except OSError as e:
             if e.errno not in (errno.EXDEV, errno.EMLINK, errno.ENOENT, errno.EPERM):
                 raise
@@ -272,7 +270,7 @@ class TreeCopy:
             oldest = next(iter(self._links))
             os.close(self._links.pop(oldest))
         try:
-            fd = os.open(name, _HANDLE, dir_fd=there)
+            fd = os.open(name, HANDLE, dir_fd=there)
         except OSError:
             return  # somebody has removed it
         known = self._links.pop(inode, -1)
@@ -282,7 +280,7 @@ class TreeCopy:
 
     def _dress_name(self, there: int, name: str, found: os.stat_result, *, is_link: bool) -> None:
         """The same for what cannot be opened without a consequence."""
-        handle = os.open(name, _HANDLE, dir_fd=there)
+        handle = os.open(name, HANDLE, dir_fd=there)
         try:
             now = os.fstat(handle)
             if stat.S_IFMT(now.st_mode) != stat.S_IFMT(found.st_mode):
@@ -304,32 +302,32 @@ class TreeCopy:
         found = os.fstat(source)
         if fresh:
             try:
-                target = os.open(name, _CREATE, 0o600, dir_fd=there)
+                target = os.open(name, CREATE, 0o600, dir_fd=there)
             except FileExistsError:
                 pass
             else:
                 try:
                     self._fill(source, target, found, path)
                 except BaseException:
-                    os.unlink(name, dir_fd=there)
+                    remove(there, name)
                     raise
                 finally:
                     os.close(target)
                 return
         if self._is_in_place(source, found, there, name, path):
             return
-        target, named = _new_file(there)
+        target, named = new_file(there)
         try:
             self._fill(source, target, found, path)
             if named:
-                _put(there, named, name, path)
+                put(there, named, name, path)
                 named = ""
             else:
-                _place(lambda new: _name(target, there, new), there, name, path)
+                place(lambda new: give_name(target, there, new), there, name, path)
         finally:
             os.close(target)
             if named:
-                _remove(there, named)
+                remove(there, named)
 
     def _fill(self, source: int, target: int, found: os.stat_result, path: str) -> None:
         self.size += self._content.copy(source, target, found)
@@ -341,7 +339,7 @@ class TreeCopy:
         To give its name to another one would take the mount away from the container.
         """
         try:
-            handle = os.open(name, _HANDLE, dir_fd=there)
+            handle = os.open(name, HANDLE, dir_fd=there)
         except FileNotFoundError:
             return False
         try:
@@ -362,75 +360,6 @@ class TreeCopy:
             return True
         finally:
             os.close(handle)
-
-
-def mount_id(fd: int) -> str:
-    """Which mount a descriptor lies in (proc(5), fdinfo)."""
-    with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
-        return next((line.split()[1] for line in file if line.startswith("mnt_id:")), "")
-
-
-def _new_file(there: int) -> tuple[int, str]:
-    """A file in a directory: without a name, so that it goes with this process, where the file system can."""
-    try:
-        return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o600, dir_fd=there), ""
-    except OSError as e:
-        if e.errno not in _NO_UNNAMED_FILES:
-            raise
-    name = _beside()
-    return os.open(name, _CREATE, 0o600, dir_fd=there), name
-
-
-def _name(fd: int, there: int, name: str) -> None:
-    """Give a file a name, or one more."""
-    # The first directory means nothing with an absolute path, but has Python call linkat, which alone follows the link.
-    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=there, dst_dir_fd=there, follow_symlinks=True)
-
-
-def _place(make: Callable[[str], None], there: int, name: str, path: str) -> None:
-    """Have something made under its name, or in the place of what has the name."""
-    try:
-        make(name)
-        return
-    except FileExistsError:
-        pass
-    new = _beside()
-    make(new)
-    _put(there, new, name, path)
-
-
-def _put(there: int, new: str, name: str, path: str) -> None:
-    """Let a thing take the place of another. On failure it is removed."""
-    try:
-        try:
-            now = os.open(name, _HANDLE, dir_fd=there)
-        except FileNotFoundError:
-            pass
-        else:
-            try:
-                if mount_id(now) != mount_id(there):
-                    raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-            finally:
-                os.close(now)
-        os.rename(new, name, src_dir_fd=there, dst_dir_fd=there)
-    except OSError as e:
-        _remove(there, new)
-        if e.errno in (errno.EISDIR, errno.ENOTEMPTY, errno.EEXIST):
-            raise Conflict(f'cannot overwrite directory "{name}" with non-directory "{path}"') from e
-        raise
-    # Two names of one file are both left by rename(2).
-    _remove(there, new)
-
-
-def _remove(there: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=there)
-    except FileNotFoundError:
-        pass
-
-
-def _beside() -> str:
-    return f".rdock-{os.urandom(6).hex()}.tmp"
 
 
 def _has_xattrs(fd: int) -> bool:

@@ -332,6 +332,26 @@ def test_mounts(rdock: Rdock, storage: str, state: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", STATES)
+def test_volumes(rdock: Rdock, storage: str, state: str, tmp_path: Path) -> None:
+    """Also before the first start they have what the image has in their place."""
+    (tmp_path / "new").write_text("new\n")
+    name = box(rdock, state, "-v", "kept:/etc", "-v", "/anonymous", "-v", "closed:/c:ro")
+    try:
+        rdock.ok("cp", str(tmp_path / "new"), f"{name}:/etc")
+        rdock.ok("cp", str(tmp_path / "new"), f"{name}:/anonymous")
+        result = rdock("cp", str(tmp_path / "new"), f"{name}:/c")
+        assert (result.code, result.err) == (1, "rdock: mounted volume is marked read-only\n"), str(result)
+        rdock.ok("cp", f"{name}:/etc", str(tmp_path / "etc"))
+        assert {"new", "passwd", "group"} <= set(os.listdir(tmp_path / "etc"))
+        rdock.ok("cp", f"{name}:/anonymous/new", str(tmp_path / "back"))
+        seen = rdock.ok("run", "--rm", "--network", "none", "-v", "kept:/kept:ro", STARTER, "ls", "/kept").split()
+        assert {"new", "passwd", "group"} <= set(seen)
+    finally:
+        rdock.ok("rm", "-f", "-v", name)
+        rdock.ok("volume", "rm", "kept", "closed")
+
+
+@pytest.mark.parametrize("state", STATES)
 def test_read_only_root(rdock: Rdock, storage: str, state: str, tmp_path: Path) -> None:
     source = make_tree(tmp_path / "source")
     name = box(rdock, state, "--read-only", "--tmpfs", "/scratch", "-v", f"{tmp_path}:/v")
@@ -598,3 +618,49 @@ def test_in_a_session(rdock: Rdock, tmp_path: Path) -> None:
     words = " ".join(rdock.argv())
     script = f"cd {tmp_path}; echo x >f; {words} cp f box:/f && {words} cp box:/f g && cat g"
     assert rdock.ok("unshare", "sh", "-c", script) == "x"
+
+
+def test_a_file_of_the_host_is_whole_or_as_it_was(rdock: Rdock, tmp_path: Path) -> None:
+    name = box(rdock)
+    rdock.ok("exec", name, "sh", "-c", "head -c 200000000 /dev/zero >/big; echo small >/small")
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "old").write_text("old\n")
+    (place / "linked").hardlink_to(place / "old")
+    for target in ("old", "new"):
+        limited = [
+            "sh",
+            "-c",
+            'ulimit -f 1000; exec "$@"',
+            "sh",
+            *rdock.argv("cp", f"{name}:/big", f"{place}/{target}"),
+        ]
+        done = subprocess.run(limited, env=rdock.environment(), capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (1, "rdock: cannot copy /big: file too large\n"), done
+        with rdock.start("cp", f"{name}:/big", f"{place}/{target}") as copying:
+            time.sleep(0.06)
+            copying.kill()
+        if target == "new" and (place / "new").exists():
+            assert (place / "new").stat().st_size == 200_000_000
+            (place / "new").unlink()
+        if (place / "old").stat().st_size > 4:
+            assert (place / "old").stat().st_size == 200_000_000
+            (place / "old").write_text("old\n")
+        assert sorted(os.listdir(place)) == ["linked", "old"]
+    # The name is the new file's; what else the old one is called is the old one's.
+    rdock.ok("cp", f"{name}:/small", f"{place}/old")
+    assert ((place / "old").read_text(), (place / "linked").read_text()) == ("small\n", "old\n")
+    words = (
+        "events",
+        "--since",
+        "1h",
+        "--until",
+        "0s",
+        "--filter",
+        f"container={rdock.ok('inspect', '-f', '{{.Id}}', name)}",
+    )
+    events = rdock.ok(*words)
+    rdock.ok("cp", f"{place}/old", f"{name}:/old")
+    assert " container archive-path " in events and " container extract-to-dir " not in events
+    events = rdock.ok(*words)
+    assert " container extract-to-dir " in events
