@@ -109,7 +109,7 @@ class Preparation:
         self._root = root
         for point in mount_points.of(self.container):
             if point.type == "volume" and not volumes.lookup(point.name).options:
-                self._fill(point, copies=True)
+                self._fill(point, copies=True, mounted="")
 
     # -- volumes -------------------------------------------------------------------------------------
 
