@@ -15,7 +15,6 @@ from rdock.container import capability_sets, request, streams
 from rdock.container.config import Config, HostConfig, read_env_file, stop_signal
 from rdock.errors import InvalidParameter, Unavailable
 from rdock.network import modes
-from rdock.volume import targets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -215,6 +214,7 @@ def host_config(options: Options, network_mode: str) -> HostConfig:
         host = _with_limits(options, host)
     if options.given("--device"):
         from rdock.container import device_nodes
+        from rdock.volume import targets
 
         devices = each(options, "--device", device_nodes.parse)
         for device in devices:

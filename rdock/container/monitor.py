@@ -283,6 +283,13 @@ class Monitor:
         self.run.release()
         self._tell_keeper(b"e")
 
+    def _note_ports(self) -> None:
+        """After a change of networks, with which published ports come and go."""
+        self._renew_heritage()
+        self.run.bindings = self.run.require_wiring().publishing.bindings
+        if self.run.bindings != self.state.ports:
+            self.note(self.state._replace(ports=self.run.bindings))
+
     # -- requests --------------------------------------------------------------------------------
 
     def _obey(self, connection: sockets.socket, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -299,10 +306,10 @@ class Monitor:
                 self.pausing.hold(connection)
             case "connect":
                 self.run.require_wiring().add(request["network"], request["settings"])
-                self._renew_heritage()
+                self._note_ports()
             case "disconnect":
                 self.run.require_wiring().remove(request["network"])
-                self._renew_heritage()
+                self._note_ports()
             case "stop":
                 self._note_stop(keep=bool(request.get("keep")))
             case what:

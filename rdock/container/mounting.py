@@ -15,6 +15,7 @@ from rdock import paths
 from rdock.container import containers, mount_points
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter, RdockError, SystemFailure, reason, system_failure
+from rdock.linux import idmap
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH, RESOLVE_NO_SYMLINKS, open_in_root
 from rdock.state.record import is_locked
@@ -108,14 +109,18 @@ class Preparation:
         self._root = root
         for point in mount_points.of(self.container):
             if point.type == "volume" and not volumes.lookup(point.name).options:
-                self._fill(point, copies=True)
+                self._fill(point, copies=True, mounted="")
 
     # -- volumes -------------------------------------------------------------------------------------
 
     def _volume(self, point: MountPoint, *, first: bool) -> None:
         options = volumes.lookup(point.name).options
         source, writable = local_options.source(point.name, options)
-        self._fill(point, copies=first and not options)
+        self._fill(
+            point,
+            copies=first and (not options or local_options.is_tmpfs(options)),
+            mounted=source if options else "",
+        )
         if not writable:
             self.sources[point.destination] = self._bound(source, read_only=True)
         elif point.options.get("Subpath"):
@@ -129,8 +134,8 @@ class Preparation:
             propagation=point.propagation, **{"read/write": "true" if point.rw else "false"},
         )  # fmt: skip
 
-    def _fill(self, point: MountPoint, *, copies: bool) -> None:
-        """Give an empty volume what the image has in its place."""
+    def _fill(self, point: MountPoint, *, copies: bool, mounted: str) -> None:
+        """Give an empty volume what the image has in its place; `mounted`: where one is that is a mount of its own."""
         place = -1
         if copies and not point.options.get("NoCopy") and not point.options.get("Subpath"):
             try:
@@ -144,7 +149,10 @@ class Preparation:
                     ) from e
                 raise
         try:
-            filling.fill(point.name, place if place >= 0 else None)
+            if not mounted:
+                filling.fill(point.name, place if place >= 0 else None)
+            elif place >= 0:
+                filling.fill_mounted(point.name, mounted, place)
         finally:
             if place >= 0:
                 os.close(place)
@@ -234,6 +242,7 @@ class Preparation:
         from rdock.container import ownership, users
 
         user = users.resolve(self._root, self.container.config.user, self.container.host_config.group_add)
+        users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))
         ownership.give(path, user.uid, user.gid)
 
     # -- images --------------------------------------------------------------------------------------

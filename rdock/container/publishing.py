@@ -46,6 +46,10 @@ class Publishing:
         """Listen on the host. Raises what ports.bind raises."""
         self.listeners, self.bindings = ports.bind(endpoint.from_bindings(published))
 
+    @property
+    def is_served(self) -> bool:
+        return self._control is not None
+
     def serve(self, namespace: int, target: Target, *, transparent: bool) -> None:
         """Start a forwarder in the shared namespace, if there is anything to forward. Raises SystemFailure."""
         if not self.listeners:
@@ -99,8 +103,9 @@ class Publishing:
         fds += [each.socket.fileno() for each in self.listeners]
         return [[each.container_port, each.protocol] for each in self.listeners], fds
 
-    def inherit(self, found: list[list[Any]], fds: list[int]) -> None:
+    def inherit(self, found: list[list[Any]], fds: list[int], bindings: endpoint.Bindings) -> None:
         """Go on with those of another monitor."""
+        self.bindings = bindings
         rest = fds
         if len(fds) > len(found):
             control, self._forwarder, *rest = fds
@@ -112,7 +117,7 @@ class Publishing:
         self._let_go()
         for listener in self.listeners:
             listener.socket.close()
-        self.listeners = []
+        self.listeners, self.bindings = [], {}
 
     def _let_go(self) -> None:
         if self._control is not None:

@@ -11,7 +11,6 @@ from rdock import config as settings
 from rdock.container.config import SHM_SIZE, Config, merge_env, stop_signal
 from rdock.errors import InvalidParameter
 from rdock.launch import find_program
-from rdock.volume import targets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,10 +45,17 @@ def merge(config: Config, image: ImageConfig, *, given_command: bool) -> Config:
     )
     if not merged.entrypoint and not merged.cmd:
         raise InvalidParameter("no command specified")
-    for target in merged.volumes:
-        targets.check(target, f"invalid volume specification: '{target}'")
+    if merged.volumes:
+        _check_volumes(merged)
     stop_signal(merged.stop_signal)
     return merged
+
+
+def _check_volumes(merged: Config) -> None:
+    from rdock.volume import targets
+
+    for target in merged.volumes:
+        targets.check(target, f"invalid volume specification: '{target}'")
 
 
 def expand_env(entries: list[str], environment: Mapping[str, str]) -> list[str]:
@@ -110,6 +116,10 @@ def parse_size(text: str | None, option: str) -> int:
 
 
 def parse_tmpfs(entries: list[str]) -> dict[str, str]:
+    if not entries:
+        return {}
+    from rdock.volume import targets
+
     found = {}
     for entry in entries:
         target, _, options = entry.partition(":")

@@ -274,7 +274,7 @@ class Run:
         first = 1 if heritage.terminal else len(heritage.streams)
         self.engine.remains |= dict(zip(heritage.remains, heritage.fds[first:], strict=False))
         if heritage.wires and self.wiring is not None:
-            self.wiring.inherit(heritage.wiring, heritage.fds[-heritage.wires :])
+            self.wiring.inherit(heritage.wiring, heritage.fds[-heritage.wires :], bindings)
         if heritage.uplink_pid and self._private is not None:
             alive, log = heritage.fds[-2:]
             self._private.inherit(heritage.uplink_pid, alive, log)

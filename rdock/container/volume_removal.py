@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rdock.container import mount_points
+from rdock.container import containers, mount_points
 from rdock.container.size import held
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NotFound, RdockError
 from rdock.launch import debug
@@ -45,7 +45,14 @@ def parse_filters(texts: list[str]) -> tuple[Filters, bool | None]:
 
 
 def prune(filters: Filters, *, everything: bool) -> tuple[list[str], int]:
-    """Remove what nobody uses: anonymous volumes, or with `everything` all; their names, and the bytes in them."""
+    """Remove what nobody uses: anonymous volumes, or with `everything` all; their names, and the bytes in them.
+
+    Raises DataLoss if the record of a container cannot be read, which may use any of them.
+    """
+    damaged: list[DataLoss] = []
+    containers.all_containers(damaged)
+    for error in damaged:
+        raise DataLoss(f"cannot tell which volumes are in use: {error.message}", error.hint)
     removed, freed = [], 0
     for volume in volumes.all_volumes([]):
         if not (everything or volume.is_anonymous) or not _passes(volume.labels, filters):

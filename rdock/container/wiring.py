@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rdock.container.stdio import Server
+    from rdock.network.endpoint import Bindings
 
 # Seconds until another try, if there cannot be a process to look for another hub.
 _PAUSE = 0.1
@@ -65,8 +66,8 @@ class Wiring:
         # As it is by now: it may have been connected elsewhere since its monitor began.
         self.container = containers.as_it_is(self.container)
         leading = next((name for name in self._by_priority() if not networks.lookup(name).internal), "")
-        if leading:  # what is on internal networks only is not to be reached from outside, either
-            self.publishing.bind(self.container.published)
+        if leading:
+            self._bind_ports()
         with networks.locked():
             for name in self._by_priority():
                 self._take(name, self.container.networks[name], leads_out=name == leading)
@@ -162,6 +163,24 @@ class Wiring:
             str(pool6.gateway) if pool6 else "",
             tuple(str(pool.block) for each in self.attachments for pool in each.network.pools),
         )  # fmt: skip
+
+    def _bind_ports(self) -> None:
+        """Listen at the published ports, unless that is so. Raises what ports.bind raises."""
+        if not self.publishing.listeners:
+            self.publishing.bind(self.container.published)
+
+    def _settle_ports(self) -> None:
+        """Have published ports lead to where the container is now, and free while it is on internal networks only, or
+        on none: then it is not to be reached from outside."""
+        if all(each.network.internal for each in self.attachments):
+            self.publishing.release()
+        elif self.publishing.is_served:
+            self.publishing.aim(self.target())
+        else:
+            self._bind_ports()
+            self._serve_ports()
+            if self._server is not None:
+                self.publishing.watch(self._server, self._serve_ports_again)
 
     def _serve_ports(self) -> None:
         if self.use is not None:
@@ -266,14 +285,17 @@ class Wiring:
         with networks.locked():
             made = self._take(name, settings, leads_out=False)
         try:
+            if not made.network.internal:
+                self._bind_ports()
             self._in_container(lambda namespace: plumbing.join(namespace, shared, [made]))
             changing.set_networks(self.container, {name: settings}, ())
         except BaseException:
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [made]))
             self._drop(made)
+            self._settle_ports()
             raise
         self._lead_out()
-        self._retarget()
+        self._settle_ports()
 
     def remove(self, name: str) -> None:
         """Take the running container off a network. Raises RdockError."""
@@ -287,7 +309,7 @@ class Wiring:
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [found]))
         self._drop(found)
         self._lead_out()
-        self._retarget()
+        self._settle_ports()
 
     def _lead_out(self) -> None:
         """Have the default route on the network that has precedence among those where the container is by now."""
@@ -327,10 +349,6 @@ class Wiring:
         finally:
             os.close(fds["network"])
 
-    def _retarget(self) -> None:
-        """Published ports lead to where the container is now."""
-        self.publishing.aim(self.target())
-
     # -- from a monitor to the next ----------------------------------------------------------------
 
     def heritage(self) -> tuple[dict[str, Any], list[int]]:
@@ -344,12 +362,12 @@ class Wiring:
         }  # fmt: skip
         return found, [self.use.connection.fileno(), self.use.namespace, *fds]
 
-    def inherit(self, found: dict[str, Any], fds: list[int]) -> None:
-        """Go on with that of another monitor. Raises RdockError."""
+    def inherit(self, found: dict[str, Any], fds: list[int], bindings: Bindings) -> None:
+        """Go on with that of another monitor; `bindings` are the published ports on record. Raises RdockError."""
         connection, namespace, *rest = fds
         self.use = Use(sockets.socket(fileno=connection), namespace, Subnet(found["base"]), found["transparent"])
         self._is_connected = True
-        self.publishing.inherit(found["published"], rest)
+        self.publishing.inherit(found["published"], rest, bindings)
         for network_id, interface, leads_out in found["attachments"]:
             lease = leases.of_network(network_id).get(self.container.id)
             network = networks.find(network_id)

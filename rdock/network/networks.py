@@ -261,7 +261,7 @@ def create(wanted: Wanted) -> Network:
         raise NotFound(
             f'could not find plugin {wanted.driver} in v1 plugin registry: plugin "{wanted.driver}" not found'
         )
-    from rdock.network import ipam, options
+    from rdock.network import ipam, options, plumbing
 
     settings = options.check(wanted.driver, wanted.options, ipv6=wanted.ipv6)
     with locked():
@@ -272,7 +272,9 @@ def create(wanted: Wanted) -> Network:
         made = Network(
             os.urandom(_ID_LENGTH // 2).hex(), wanted.name, timestamp.now(), wanted.driver,
             ipam.pools_for(wanted, _blocks_of(others)),
-            internal=wanted.internal, attachable=wanted.attachable, ipv6=wanted.ipv6,
+            # Without a parent it leads nowhere, as with Docker.
+            internal=wanted.internal or (wanted.driver == "macvlan" and plumbing.PARENT_OPTION not in settings),
+            attachable=wanted.attachable, ipv6=wanted.ipv6,
             chosen=any(pool.get("Subnet") for pool in wanted.pools), options=settings, labels=wanted.labels,
         )  # fmt: skip
         options.check_devices(made, others)
@@ -312,10 +314,10 @@ def check_removable(network: Network, used_by: Iterable[tuple[str, str]]) -> Non
     """What `remove` raises, if it would."""
     if network.is_predefined:
         raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
-    for name, endpoint in used_by:
+    found = ", ".join(f'name:"{name}" id:"{endpoint[:12]}"' for name, endpoint in used_by)
+    if found:
         raise Forbidden(
-            f"error while removing network: network {network.name} id {network.id} has active endpoints "
-            f'(name:"{name}" id:"{endpoint[:12]}")'
+            f"error while removing network: network {network.name} id {network.id} has active endpoints ({found})"
         )
 
 

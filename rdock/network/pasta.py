@@ -258,7 +258,9 @@ def _await_ready(log: int, pid: int) -> None:
     told = [line.strip() for line in lines if line.strip() and "to syslog" not in line]
     if any(line.startswith("Failed to bind any port") for line in told):
         raise Conflict(f"published ports: {'; '.join(told)}")
-    raise SystemFailure(f"pasta failed: {'; '.join(told) or 'no answer'}")
+    # After what is wrong may come pages on how it is used.
+    end = next((number for number, line in enumerate(told) if line.startswith("Usage:")), len(told))
+    raise SystemFailure(f"pasta failed: {'; '.join(told[:end]) or 'no answer'}")
 
 
 def _unlink(directory: str) -> bool:

@@ -49,6 +49,8 @@ def parse(text: str) -> SlirpOptions:
             found[key] = _check_outbound(key, value)
         elif key == "port_handler" and equals:
             _check_handler(value)
+        elif key in ("mtu", "cidr", "outbound_addr", "outbound_addr6", "port_handler"):
+            raise InvalidParameter(f'option for slirp4netns without a value: "{option}"')
         else:
             raise InvalidParameter(f'unknown option for slirp4netns: "{option}"')
     return SlirpOptions(**found)  # type: ignore[arg-type]

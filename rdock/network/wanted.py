@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_BOTH = "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+
+
 class Given(Value):
     """The options that are for the first network."""
 
@@ -34,6 +37,8 @@ def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, 
     Raises InvalidParameter and NotFound in Docker's words.
     """
     chosen = [_parse_one(text) for text in texts] or [("", {})]
+    if len(chosen) > 1 and any(name.startswith("container:") for name, _ in chosen):
+        raise InvalidParameter(_BOTH)
     first, settings = chosen[0]
     mode = modes.parse(first)
     if mode == networks.DEFAULT:
@@ -41,18 +46,14 @@ def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, 
     chosen[0] = mode, _with(settings, given)
     if modes.kind(mode) in modes.MODES or mode.startswith("container:"):
         if len(chosen) > 1:
-            raise InvalidParameter(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-            )
+            raise InvalidParameter(_BOTH)
         _check_none(mode, chosen[0][1])
         return mode, {}
     endpoints: dict[str, dict[str, Any]] = {}
     for name, settings in chosen:
         network = networks.lookup(name)
         if network.name in modes.MODES or (network.name == networks.DEFAULT and len(chosen) > 1):
-            raise InvalidParameter(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-            )
+            raise InvalidParameter(_BOTH)
         if network.name in endpoints:
             raise InvalidParameter(f'network "{network.name}" is specified multiple times')
         check(network, settings)

@@ -47,6 +47,19 @@ def fill(name: str, source: int | None) -> None:
         raise SystemFailure(f"cannot copy the image's content into volume {name}: {reason(e)}") from e
 
 
+def fill_mounted(name: str, place: str, source: int) -> None:
+    """Fill a volume that is a tmpfs, if it is empty; what a process that dies leaves of it goes with the tmpfs.
+
+    Raises SystemFailure.
+    """
+    try:
+        with Lock(os.path.join(paths.volume(name), ".lock")):
+            if not os.listdir(place):
+                copytree.merge([f"/proc/self/fd/{source}"], place, share=False)
+    except OSError as e:
+        raise SystemFailure(f"cannot copy the image's content into volume {name}: {reason(e)}") from e
+
+
 def _move(ready: str, data: str) -> None:
     """Everything into the volume, but what is there already; then the directory's own owner, mode and time."""
     here, there = os.open(ready, _DIRECTORY), -1

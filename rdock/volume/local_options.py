@@ -70,6 +70,10 @@ def is_shared(options: Mapping[str, str]) -> bool:
     return bool(options) and _kind(options) != "bind"
 
 
+def is_tmpfs(options: Mapping[str, str]) -> bool:
+    return bool(options) and _kind(options) == "tmpfs"
+
+
 def source(name: str, options: Mapping[str, str]) -> tuple[str, bool]:
     """What containers mount for a volume, and whether it may be written to."""
     if not options:

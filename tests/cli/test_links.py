@@ -82,6 +82,18 @@ def test_who_is_linked_to_has_to_run(rdock: Rdock) -> None:
     result = rdock("start", "web")
     assert result.code == 1 and "Cannot link to a non running container: /db AS /web/db" in result.err
     assert rdock.ok("network", "inspect", "-f", "{{len .Containers}}", "bridge") == "0", "nothing is left taken"
+    rdock.ok("network", "create", "other")
+    rdock.ok("network", "disconnect", "bridge", "db")
+    rdock.ok("network", "connect", "other", "db")
+    rdock.ok("start", "db")
+    result = rdock("start", "web")
+    assert "Cannot link to /db, as it does not belong to the default network" in result.err
+    rdock.ok("rm", "-f", "db")
+    rdock.ok("network", "rm", "other")
+    rdock.ok("run", "-d", "--name", "db", *SLEEP)
+    rdock.ok("rm", "web")
+    rdock.ok("create", "--name", "web", "--link", "db", *SLEEP)
+    rdock.ok("stop", "-t", "0", "db")
     assert rdock.ok("rm", "--link", "web/db") == "web/db"
     rdock.ok("start", "web")
     assert "db" not in hosts(rdock, "web")
@@ -129,6 +141,9 @@ def test_a_user_defined_network(net: Rdock) -> None:
         (["--link", "hosted"], "host type networking can't be used with links"),
         (["--link", "there", "--network", "host"], "host type networking can't be used with links"),
         (["--link", "there", "--network", "container:there"], "container type network can't be used with links"),
+        (["--network", "container:there", "--network", "front"], "cannot attach both user-defined"),
+        (["-p", "::1:x:80"], "invalid hostPort: x"),
+        (["-p", "1:2:3:80"], "invalid IP address: 1:2"),
         (["--link", "there", "--network", "none"], "conflicting options: links and the none network mode"),
         (["--link-local-ip", "192.0.2.1", "--network", "front"], "invalid link-local IP address: 192.0.2.1"),
         (["--network", f"name=front,{IFNAME}=a/b"], "invalid interface name: 'a/b'"),

@@ -304,6 +304,14 @@ def test_a_tmpfs_volume_is_shared_while_it_is_used(rdock: Rdock) -> None:
     rdock.ok("volume", "rm", "shared")
 
 
+def test_a_tmpfs_volume_is_filled(rdock: Rdock, tmp_path: Path) -> None:
+    rdock.ok("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory")
+    rdock.ok("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={tmp_path}", "folder")
+    assert "init.d" in inside(rdock, "mkdir /etc/init.d 2>/dev/null; ls /etc", "-v", "memory:/etc")
+    assert "group" in inside(rdock, "ls /etc", "-v", "memory:/etc").split()
+    assert inside(rdock, "ls /bin/sh", "-v", "folder:/etc") == "/bin/sh" and "group" not in os.listdir(tmp_path)
+
+
 def test_a_bind_volume(rdock: Rdock, tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -430,15 +430,16 @@ def test_rm_with_force(networks: Rdock) -> None:
 def test_rm_refuses_while_it_is_used(networks: Rdock) -> None:
     made = networks.ok("network", "create", "net")
     networks.ok("run", "-d", "--name", "box", "--network", "net", STARTER, "sleep", "600")
-    endpoint = next(iter(inspected(networks, "net")["Containers"].values()))["EndpointID"]
+    networks.ok("run", "-d", "--name", "also", "--network", "net", STARTER, "sleep", "600")
+    there = {each["Name"]: each["EndpointID"][:12] for each in inspected(networks, "net")["Containers"].values()}
     for args in (["net"], ["-f", "net"]):
         result = networks("network", "rm", *args)
         assert (result.code, result.out) == (1, "")
         assert result.err == (
             f"rdock: error while removing network: network net id {made} has active endpoints "
-            f'(name:"box" id:"{endpoint[:12]}")\n'
+            f'(name:"also" id:"{there["also"]}", name:"box" id:"{there["box"]}")\n'
         )
-    networks.ok("stop", "-t", "0", "box")
+    networks.ok("stop", "-t", "0", "box", "also")
     assert networks.ok("network", "rm", "net") == "net"
     result = networks("start", "box")
     assert result.code == 1 and "network net not found" in result.err, result

@@ -101,7 +101,7 @@ def test_no_network_has_such_a_name(rdock: Rdock) -> None:
     ("options", "complaint"),
     [
         ("", "options are to follow"),
-        ("mtu", 'unknown option for slirp4netns: "mtu"'),
+        ("mtu", 'option for slirp4netns without a value: "mtu"'),
         ("nosuch=1", 'unknown option for slirp4netns: "nosuch=1"'),
         ("mtu=1400,", 'unknown option for slirp4netns: ""'),
         ("mtu=", 'invalid mtu ""'),

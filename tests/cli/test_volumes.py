@@ -423,6 +423,18 @@ def test_import_writes_nowhere_else(rdock: Rdock, tmp_path: Path) -> None:
         assert (canary / "file").read_text() == "of the host\n", name
 
 
+def test_a_damaged_container_may_use_any_volume(own_rdock: Rdock) -> None:
+    rdock = own_rdock
+    container = rdock.ok("create", "--network", "none", "-v", "data:/x", STARTER, "true").strip()
+    (rdock.home.data / "containers" / container / "container.json").write_text("{")
+    result = rdock("volume", "prune", "-af")
+    assert result.code == 1 and "cannot tell which volumes are in use" in result.err and is_clear(result.err)
+    assert names(rdock) == ["data"]
+    rdock.ok("rm", "-f", container)
+    rdock.ok("volume", "prune", "-af")
+    assert names(rdock) == []
+
+
 # -- what takes how much, and what happened --------------------------------------------------------
 
 
