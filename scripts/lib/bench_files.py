@@ -15,11 +15,11 @@ LARGE = 500
 
 
 def tree_in(bench: Any) -> tuple[float, float]:
-    return _with_container(bench, lambda: _into(bench, _tree(bench), rounds=4))
+    return _with_container(bench, lambda: _into(bench, tree(bench), rounds=4))
 
 
 def tree_out(bench: Any) -> tuple[float, float]:
-    return _with_container(bench, lambda: _out_of(bench, _tree(bench), rounds=4))
+    return _with_container(bench, lambda: _out_of(bench, tree(bench), rounds=4))
 
 
 def file_in(bench: Any) -> tuple[float, float]:
@@ -62,15 +62,15 @@ def _out_of(bench: Any, source: Path, *, rounds: int) -> tuple[float, float]:
         shutil.rmtree(place)
 
 
-def _tree(bench: Any) -> Path:
+def tree(bench: Any) -> Path:
     """2,000 files of up to 9 kB in 40 directories, the same each time."""
-    tree: Path = bench.directory / "tree"
+    place: Path = bench.directory / "tree"
     content = random.Random(1)
-    for number in range(FILES if not tree.exists() else 0):
-        directory = tree / str(number // 50)
+    for number in range(FILES if not place.exists() else 0):
+        directory = place / str(number // 50)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / str(number)).write_bytes(content.randbytes(number * 977 % 9000))
-    return tree
+    return place
 
 
 def _large(bench: Any) -> Path:

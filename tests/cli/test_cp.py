@@ -664,3 +664,21 @@ def test_a_file_of_the_host_is_whole_or_as_it_was(rdock: Rdock, tmp_path: Path) 
     assert " container archive-path " in events and " container extract-to-dir " not in events
     events = rdock.ok(*words)
     assert " container extract-to-dir " in events
+
+
+def test_runtimes_and_a_root_of_ones_own(rdock: Rdock, runtime: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("file\n")
+    box(rdock, "running", "--tmpfs", "/scratch")
+    rdock.ok("cp", f"{tmp_path}/file", "box:/scratch")
+    assert rdock.ok("exec", "box", "cat", "/scratch/file") == "file"
+    rdock.ok("cp", "box:/scratch/file", f"{tmp_path}/back")
+    assert (tmp_path / "back").read_text() == "file\n"
+    if runtime != "rdock":
+        return
+    own = tmp_path / "root"
+    own.mkdir()
+    rdock.ok("cp", "box:/bin", str(own))
+    for words in (("create",), ("run", "-d")):
+        name = rdock.ok(*words, "--network", "none", "--rootfs", str(own), "sleep", "1000")
+        rdock.ok("cp", f"{tmp_path}/file", f"{name}:/from-{words[0]}")
+        assert (own / f"from-{words[0]}").read_text() == "file\n"
