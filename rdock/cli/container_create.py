@@ -107,6 +107,8 @@ def _pull(name: str, platform: Platform | None, *, quiet: bool) -> Image:
 def _tell_of_own_id(config: Config, host: HostConfig) -> None:
     """Docker's `-u $(id -u)`, for files of one's own in a folder of the host, does the opposite here: say so, once."""
     own = str(rootless.entered().uid)
+    if host.own or host.userns_mode not in ("", "host"):
+        return
     if config.user.partition(":")[0] != own or own == "0" or not any(":ro" not in bind for bind in host.binds):
         return
     if probes.first_time("told of own id"):

@@ -140,6 +140,8 @@ class Container(Value):
     """Docker's EndpointSettings of the networks that it is on, by their names."""
     rootfs: str = ""
     """The directory that is its root, of one without an image."""
+    owners: dict[str, Any] = {}
+    """The id map, if it is not rdock's own one to one; see owners.py."""
 
     @property
     def published(self) -> dict[str, list[dict[str, str]]]:

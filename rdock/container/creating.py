@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import containers, events, names
+from rdock.container import containers, events, names, owners
 from rdock.container.config import Config, HostConfig
 from rdock.container.containers import Container
 from rdock.errors import Conflict, system_failure
@@ -68,13 +68,13 @@ def create(
             networks=networks,
             rootfs=rootfs,
         )
-        with staging.entry() as entry:
-            containers.save(container, entry.path)
-            with images.unchanged():
-                if image:
-                    images.lookup(image.id)  # or it was removed meanwhile
-                os.rename(entry.path, container.directory)
-                entry.placed = True
+        if owners.may_differ(host):
+            from rdock.container import userns
+
+            with userns.settled(container) as container:
+                _place(container)
+        else:
+            _place(container)
     except BaseException as e:
         containers.drop_name(name, container_id)
         lock.remove()
@@ -83,6 +83,16 @@ def create(
         raise
     events.note(container, "create")
     return Made(container, lock)
+
+
+def _place(container: Container) -> None:
+    with staging.entry() as entry:
+        containers.save(container, entry.path)
+        with images.unchanged():
+            if container.image:
+                images.lookup(container.image)  # or it was removed meanwhile
+            os.rename(entry.path, container.directory)
+            entry.placed = True
 
 
 def _take_name(name: str, container_id: str) -> str:

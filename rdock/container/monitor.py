@@ -12,7 +12,7 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, containers, events, exec, logs, removal, session, spec, stdio
+from rdock.container import background, containers, events, exec, logs, owners, removal, session, spec, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.pausing import Pausing
@@ -106,7 +106,7 @@ class Monitor:
         else:
             ready = driver.mounter(
                 container.driver, self.order.layers, container.directory,
-                read_only=container.host_config.readonly_rootfs,
+                read_only=container.host_config.readonly_rootfs, owners=owners.shifted(container),
             )  # fmt: skip
         namespaces.unshare(namespaces.CLONE_NEWNS)
         m.set_propagation("/", m.MS_SLAVE)

@@ -9,12 +9,12 @@ import os
 import time
 
 from rdock import jsontext
-from rdock.container import containers, device_nodes, filters, sharing, spec, users
+from rdock.container import containers, device_nodes, filters, owners, sharing, spec, users
 from rdock.container.containers import Container
 from rdock.container.pipes import Pipes
 from rdock.container.stdio import Server
 from rdock.errors import NotRunning
-from rdock.linux import cgroup, idmap, namespaces
+from rdock.linux import cgroup, namespaces
 from rdock.linux.inroot import O_PATH
 from rdock.network import endpoint, modes, sandbox, subnet, uplink
 from rdock.network.uplink import Uplink
@@ -115,18 +115,23 @@ class Run:
         """
         container = self.container
         host = container.host_config
+        maps = owners.maps(container)
         files = self._files()
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
         try:
+            if container.owners:
+                from rdock.container import accounts
+
+                files |= accounts.add(container, root, maps)
+                accounts.give(maps, files.values())
             user = users.resolve(root, container.config.user, host.group_add)
         finally:
             os.close(root)
-        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
-        users.check_mapped(user, uids, gids)
+        users.check_mapped(user, maps.uids, maps.gids)
         shared = sharing.prepare(container)
         try:
             bundle = spec.build(
-                container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
+                container, user=user, files=files, uids=maps.uids, gids=maps.gids, cgroup_path=self.group_path,
                 console_size=console_size, shared=shared, linked=self._linked(),
                 devices=device_nodes.gather(host.devices) if host.devices else (),
             )  # fmt: skip

@@ -11,13 +11,13 @@ import errno
 import os
 
 from rdock import launch
-from rdock.container import background, capability_sets, containers, events, filters, spec, stdio, users
+from rdock.container import background, capability_sets, containers, events, filters, owners, spec, stdio, users
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.container.exec import Request
 from rdock.container.pipes import Pipes
 from rdock.errors import NotRunning, RdockError, SystemFailure, printable, system_failure
-from rdock.linux import idmap, namespaces, process, sockets
+from rdock.linux import namespaces, process, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
@@ -119,7 +119,8 @@ class _Session:
         container, request = self.container, self.request
         try:
             user = users.resolve(root, request.user or container.config.user, container.host_config.group_add)
-            users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))
+            maps = owners.maps(container)
+            users.check_mapped(user, maps.uids, maps.gids)
         finally:
             os.close(root)
         host = container.host_config

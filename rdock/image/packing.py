@@ -19,7 +19,7 @@ from rdock.image.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, HARD_LINK,
 from rdock.image.tar_headers import END, header, padding, sparse_map
 from rdock.launch import debug
 from rdock.storage.differences import Change
-from rdock.storage.union import MARK, Union, kept_xattrs, open_file
+from rdock.storage.union import MARK, Union, kept_xattrs, open_file, with_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -183,6 +183,10 @@ class _Packer:
         fd = open_file(change.fd, change.parts[-1])
         try:
             found = os.fstat(fd)
+            assert change.stat is not None
+            if (found.st_uid, found.st_gid) != (change.stat.st_uid, change.stat.st_gid):
+                # In a root that has others than are to be told (container/owners.py).
+                found = with_owner(found, change.stat.st_uid, change.stat.st_gid)
             xattrs = kept_xattrs(fd)
             extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None
             if extents is None:

@@ -1,0 +1,274 @@
+"""Whose the files are: --userns keep-id, nomap and auto, --own me, unshare."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import is_clear
+from tests.conftest import STARTER
+from tests.program import Rdock
+
+RUN = ("run", "--rm", "--network", "none")
+START = ("run", "-d", "--network", "none")
+SLEEP = ("sleep", "1000")
+UID, GID = os.getuid(), os.getgid()
+
+
+@pytest.fixture
+def folder(rdock: Rdock) -> Path:
+    """A folder of the caller's, in one that nobody else may pass."""
+    path = rdock.home.root / "home" / "folder"
+    path.mkdir(exist_ok=True)
+    yield path  # type: ignore[misc]
+    rdock("unshare", "rm", "-rf", str(path))
+
+
+def owners(path: Path) -> dict[str, tuple[int, int]]:
+    return {str(found.relative_to(path)): (found.lstat().st_uid, found.lstat().st_gid) for found in path.rglob("*")}
+
+
+def numbers(text: str) -> list[list[int]]:
+    return [[int(word) for word in line.split()] for line in text.splitlines()]
+
+
+# -- keep-id ---------------------------------------------------------------------------------------
+
+
+def test_keep_id(rdock: Rdock, storage: str, runtime: str, folder: Path) -> None:
+    """The caller is himself, his files are his, and the image's are whose they are in the image."""
+    script = (
+        "id -u; id -g; id -un; id -gn; stat -c %u:%g /etc/passwd /etc/hosts /folder /tmp; touch /folder/made; "
+        "touch /tmp/own; stat -c %u:%g /tmp/own; touch /etc/denied; echo $HOME; cat /proc/self/uid_map"
+    )
+    (folder / "there").touch()
+    result = rdock(*RUN, "--userns", "keep-id", "-v", f"{folder}:/folder", STARTER, "sh", "-c", script)
+    lines = result.out.splitlines()
+    assert result.code == 0 and "/etc/denied: Permission denied" in result.err, str(result)
+    assert lines[:2] == [str(UID), str(GID)] and lines[2] and lines[3]
+    own = f"{UID}:{GID}"
+    assert lines[4:10] == ["0:0", "0:0", own, "0:0", own, "/"]
+    mapped = numbers("\n".join(lines[10:]))
+    assert mapped[:2] == [[0, 1, UID], [UID, 0, 1]] and sum(line[2] for line in mapped) == 65537
+    assert owners(folder) == {"there": (UID, GID), "made": (UID, GID)}
+
+
+def test_keep_id_under_other_numbers(rdock: Rdock, storage: str, folder: Path) -> None:
+    """Everything that reads or writes the root tells of the same owners: those inside."""
+    mode = "--userns=keep-id:uid=1000,gid=100"
+    container = rdock.ok(*START, mode, "--name", "kept", "-v", f"{folder}:/folder", STARTER, *SLEEP)
+    assert rdock.ok("exec", "kept", "sh", "-c", "id -u; id -g; touch /folder/a /tmp/a").split() == ["1000", "100"]
+    script = "mkdir /etc/new; touch /etc/new/x; chown 5:6 /etc/new/x; chown 1000:100 /etc/new; chmod 4755 /etc/new/x"
+    rdock.ok("exec", "-u", "0", "kept", "sh", "-c", script)
+    assert owners(folder) == {"a": (UID, GID)}
+    expected = {"etc/new": (1000, 100), "etc/new/x": (5, 6), "tmp/a": (1000, 100), "etc/group": (0, 0), "tmp": (0, 0)}
+
+    def in_archive(text: bytes) -> dict[str, tuple[int, int]]:
+        with tarfile.open(fileobj=io.BytesIO(text)) as archive:
+            return {entry.name.rstrip("/"): (entry.uid, entry.gid) for entry in archive}
+
+    path = folder / "exported.tar"
+    rdock.ok("export", "-o", str(path), "kept")
+    exported = in_archive(path.read_bytes())
+    assert expected.items() <= exported.items() and exported["bin"] == (0, 0)
+    changes = {"C /etc", "A /etc/new", "A /etc/new/x", "C /tmp", "A /tmp/a", "C /etc/passwd"}
+    found = set(rdock.ok("diff", "kept").splitlines())
+    assert changes <= found <= changes | {"C /etc/group"}
+    rdock.ok("commit", "kept", "kept:image")
+    script = "stat -c '%u:%g %a' /etc/new /etc/new/x /tmp/a /etc/passwd; id -u"
+    assert rdock.ok(*RUN, "-u", "0", "kept:image", "sh", "-c", script).splitlines() == [
+        "1000:100 755", "5:6 4755", "1000:100 644", "0:0 644", "0",
+    ]  # fmt: skip
+    # Another map shows the same image with the same owners.
+    again = rdock.ok(*RUN, "-u", "0", "--userns=nomap", "kept:image", "sh", "-c", script).splitlines()
+    assert again[:4] == ["1000:100 755", "5:6 4755", "1000:100 644", "0:0 644"]
+    rdock.ok("restart", "-t", "0", "kept")
+    assert rdock.ok("exec", "kept", "sh", "-c", "stat -c %u:%g /tmp/a /etc/new/x; id -u").split() == [
+        "1000:100", "5:6", "1000",
+    ]  # fmt: skip
+    assert rdock.ok("exec", "kept", "grep", "-c", ":1000:100:", "/etc/passwd") == "1"
+    shown = json.loads(rdock.ok("inspect", container))[0]
+    assert (shown["HostConfig"]["UsernsMode"], shown["Config"]["User"]) == ("keep-id:uid=1000,gid=100", "1000:100")
+    assert storage == "overlay" or shown["Driver"] == storage
+    rdock.ok("rm", "-f", "kept")
+    rdock.ok("rmi", "kept:image")
+
+
+def test_keep_id_names_the_caller(rdock: Rdock, folder: Path) -> None:
+    """In a root that cannot be written to as well; never in the place of a user or a group of the image's."""
+    keep = ("--userns=keep-id:uid=1000,gid=1000", STARTER)
+    script = "id -un; id -gn; cat /etc/passwd /etc/group"
+    for option in ("--read-only", "--init"):
+        lines = rdock.ok(*RUN, option, *keep, "sh", "-c", script).splitlines()
+        assert lines[0] == lines[1] != "1000" and f"{lines[0]}:x:1000:" in lines, lines
+    build = f"echo app:x:1000:1000::/srv:/bin/sh >>/etc/passwd; echo {lines[0]}:x:70:70::/:/bin/sh >>/etc/passwd"
+    rdock.ok("run", "--name", "built", "--network", "none", STARTER, "sh", "-c", build)
+    rdock.ok("commit", "built", "named:image")
+    named = ("named:image", "sh", "-c", "id -un; echo $HOME")
+    assert rdock.ok(*RUN, "--userns=keep-id:uid=1000,gid=1000", *named).split() == ["app", "/srv"]
+    # Another has the caller's name there, so a number has to do.
+    assert rdock.ok(*RUN, "--userns=keep-id:uid=1001,gid=1000", "-w", "/tmp", *named).split() == ["1001", "/tmp"]
+    # The caller's own home is his home where it is mounted.
+    home = rdock.ok(*RUN, "--userns=keep-id", "-v", f"{folder}:{Path('~').expanduser()}", STARTER, "sh", "-c", "echo ~")
+    assert home == os.path.expanduser("~") or home == "/"
+    rdock.ok("rmi", "named:image")
+
+
+def test_keep_id_and_user(rdock: Rdock, folder: Path) -> None:
+    """--user chooses among the ids that there are; the others are subordinate ones."""
+    keep = ("--userns=keep-id:uid=1000,gid=1000", "-v", f"{folder}:/folder")
+    assert rdock.ok(*RUN, *keep, "-u", "0", STARTER, "sh", "-c", "id -u; id -g").split() == ["0", "0"]
+    result = rdock(*RUN, *keep, "-u", "5:5", STARTER, "touch", "/folder/x")
+    assert result.code == 1 and "Permission denied" in result.err
+    folder.chmod(0o777)
+    rdock.ok(*RUN, *keep, "-u", "0", STARTER, "touch", "/folder/root")
+    assert rdock.ok("unshare", "stat", "-c", "%u:%g", str(folder / "root")) == "1:1"
+    folder.chmod(0o755)
+
+
+def test_keep_id_with_one_id(own_rdock: Rdock, tmp_path: Path) -> None:
+    """The one id can have any number inside; there is no root then."""
+    own_rdock.options += ["--id-mode", "single"]
+    script = "id -u; id -g; cat /proc/self/uid_map; touch /etc/x /folder/x; stat -c %u /etc/x /bin"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    mode = ("--userns=keep-id:uid=33,gid=44", "-v", f"{folder}:/folder")
+    lines = own_rdock.ok(*RUN, *mode, STARTER, "sh", "-c", script).splitlines()
+    assert [" ".join(line.split()) for line in lines] == ["33", "44", "33 0 1", "33", "33"]
+    assert owners(folder) == {"x": (UID, GID)}
+    container = own_rdock.ok(*START, *mode, STARTER, *SLEEP)
+    assert own_rdock.ok("exec", container, "id", "-u") == "33"
+    result = own_rdock("exec", "-u", "0", container, "id", "-u")
+    assert result.code != 0 and is_clear(result.err), str(result)
+    own_rdock.ok("rm", "-f", container)
+    for other in ("nomap", "auto"):
+        result = own_rdock(*RUN, f"--userns={other}", STARTER, "true")
+        assert result.code == 125 and is_clear(result.err) and "user ids besides your own" in result.err, str(result)
+
+
+# -- nomap and auto --------------------------------------------------------------------------------
+
+
+def test_nomap(rdock: Rdock, storage: str, folder: Path) -> None:
+    """The caller is nobody inside, and his files are nobody's."""
+    (folder / "file").write_text("content")
+    mode = ("--userns=nomap", "-v", f"{folder}:/folder")
+    script = "id -u; stat -c %u:%g /bin /etc/hosts /folder; cat /proc/self/uid_map /folder/file; echo; touch /folder/x"
+    result = rdock(*RUN, *mode, STARTER, "sh", "-c", script)
+    lines = result.out.splitlines()
+    assert lines[:4] == ["0", "0:0", "0:0", "65534:65534"] and numbers(lines[4]) == [[0, 1, 65536]], str(result)
+    assert lines[5] == "content" and "/folder/x: Permission denied" in result.err
+    assert os.listdir(folder) == ["file"]
+
+
+def test_auto(rdock: Rdock, storage: str) -> None:
+    """Each container has ids of its own, which are free again when it is gone."""
+
+    script = "touch /etc/made; stat -c %u /bin /etc/made"
+
+    def start(*options: str) -> range:
+        container = rdock.ok(*START, *options, STARTER, *SLEEP)
+        inside, first, size = numbers(rdock.ok("exec", container, "cat", "/proc/self/uid_map"))[0]
+        assert inside == 0 and rdock.ok("exec", "-u", "0", container, "sh", "-c", script) == "0\n0"
+        assert "A /etc/made" in rdock.ok("diff", container)
+        return range(first, first + size)
+
+    one, two, three = start("--userns=auto"), start("--userns=auto"), start("--userns=auto:size=3000")
+    assert [len(found) for found in (one, two, three)] == [1024, 1024, 3000]
+    assert len({*one, *two, *three}) == 5048 and 0 not in {*one, *two, *three}
+    rdock.remove_containers()
+    assert start("--userns=auto") == one
+    # Users of the image, and the one that is asked for, have to exist.
+    assert len(start("--userns=auto", "-u", "4000:5000")) == 5001
+
+
+def test_auto_until_there_are_no_more(rdock: Rdock) -> None:
+    create = ("create", "--network", "none")
+    rdock.ok(*create, "--userns=auto:size=30000", STARTER)
+    rdock.ok(*create, "--userns=auto:size=30000", "--name", "second", STARTER)
+    result = rdock(*create, "--userns=auto:size=30000", "--cidfile", "/nonexistent/x", STARTER)
+    assert result.code == 125 and is_clear(result.err)
+    result = rdock(*create, "--userns=auto:size=30000", STARTER)
+    assert result.code == 125 and is_clear(result.err) and "could not find enough available IDs" in result.err
+    rdock.ok("rm", "second")
+    rdock.ok(*create, "--userns=auto:size=30000", STARTER)
+    assert len(rdock.ok("ps", "-aq").split()) == 2
+
+
+# -- together with others --------------------------------------------------------------------------
+
+
+def test_namespaces_of_another_container(rdock: Rdock) -> None:
+    """Who joins a container lives under its map: that is taken over, and another one refused."""
+    keep = "--userns=keep-id:uid=1000,gid=1000"
+    rdock.ok(*START, keep, "--name", "donor", STARTER, *SLEEP)
+    rdock.ok(*START, "--name", "plain", STARTER, *SLEEP)
+    rdock.ok(*START, "--userns=nomap", "--name", "alone", STARTER, *SLEEP)
+    for kind in ("--pid", "--network"):
+        join = ("run", "--rm", kind, "container:donor")
+        lines = rdock.ok(*join, STARTER, "sh", "-c", "id -u; stat -c %u /bin; grep -c 1000 /proc/self/uid_map").split()
+        assert lines[:2] == ["0", "0"] and lines[2] != "0"
+        assert rdock.ok(*join, keep, STARTER, "sh", "-c", "id -u; stat -c %u /bin").split() == ["1000", "0"]
+        for other, mode in (("donor", "keep-id"), ("donor", "nomap"), ("plain", "keep-id"), ("alone", "nomap")):
+            result = rdock("run", "--rm", kind, f"container:{other}", f"--userns={mode}", STARTER, "true")
+            assert result.code == 125 and is_clear(result.err), str(result)
+            assert result.err.startswith("rdock: conflicting options: "), str(result)
+        result = rdock("run", "--rm", kind, "container:alone", STARTER, "true")
+        assert result.code == 125 and is_clear(result.err) and "made for alone alone" in result.err, str(result)
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--userns=nosuch", "--userns: invalid USER mode"),
+        ("--userns=keep-id=", "--userns: invalid USER mode"),
+        ("--userns=KEEP-ID", "--userns: invalid USER mode"),
+        ("--userns=nomap:size=1", "--userns: invalid USER mode"),
+        ("--userns=container:x", "--userns: invalid USER mode"),
+        ("--userns=keep-id:", 'invalid option specified: ""'),
+        ("--userns=keep-id:uid", 'invalid option specified: "uid"'),
+        ("--userns=keep-id:uid=1,", 'invalid option specified: ""'),
+        ("--userns=keep-id:nosuch=1", 'unknown option specified: "nosuch"'),
+        ("--userns=auto:uid=1", 'unknown option specified: "uid"'),
+        ("--userns=keep-id:uid=x", 'invalid uid: parsing "x": invalid syntax'),
+        ("--userns=keep-id:uid=-1", 'invalid uid: parsing "-1": invalid syntax'),
+        ("--userns=keep-id:gid=", 'invalid gid: parsing "": invalid syntax'),
+        ("--userns=keep-id:uid=\u0661", "invalid syntax"),
+        ("--userns=keep-id:uid=2147483648", "value out of range"),
+        ("--userns=keep-id:uid=" + "9" * 5000, "value out of range"),
+        ("--userns=keep-id:uid=65537", "user id 65537 is beyond the 65537 ids that a container has here"),
+        ("--userns=keep-id:gid=70000", "group id 70000 is beyond"),
+        ("--userns=auto:size=0", 'invalid size: parsing "0": value out of range'),
+        ("--userns=auto:size=x", "invalid syntax"),
+        ("--userns=auto:size=65536", "could not find enough available IDs"),
+        ("--own=you", 'invalid argument "you" for "--own" flag: it can only be me'),
+        ("--own=", "it can only be me"),
+        ("--own=me --userns=nomap", "conflicting options: --own and --userns=nomap"),
+        ("--own=me --userns=auto", "conflicting options: --own and --userns=auto"),
+        ("--own=me -u 70000", "user 70000: user id 70000 is beyond"),
+        ("--own=me -u nosuch", "unable to find user nosuch: no matching entries in passwd file"),
+        ("--userns=keep-id -u 70000", "cannot run as user 70000"),
+        ("--userns=auto:size=10 -u 10", "cannot run as user 10"),
+    ],
+)
+def test_bad_input(rdock: Rdock, option: str, said: str) -> None:
+    result = rdock(*RUN, *option.split(), STARTER, "true")
+    assert result.code == 125 and said in result.err and is_clear(result.err), str(result)
+    assert rdock.ok("ps", "-aq") == ""
+
+
+@pytest.mark.parametrize("mode", ["nomap", "auto"])
+def test_another_runtime_without_the_callers_id(rdock: Rdock, mode: str) -> None:
+    result = rdock(*RUN, "--runtime", "crun", f"--userns={mode}", STARTER, "true")
+    assert result.code == 125 and is_clear(result.err) and "only rdock's own runtime" in result.err, str(result)
+
+
+def test_privileged(rdock: Rdock) -> None:
+    """As in podman: all capabilities there are, over what the map has."""
+    options = ("--privileged", "--userns=keep-id", "-u", "0")
+    assert rdock.ok(*RUN, *options, STARTER, "sh", "-c", "mount -t tmpfs x /mnt && id -u") == "0"
