@@ -165,6 +165,10 @@ def finish(container_id: str) -> None:
             container.note_state(ended, durable=True)
     if group:
         group.end()
+    if container.host_config.own:
+        from rdock.container import handing_over
+
+        handing_over.at_end(container)
     record.sweep(container.directory)
     if container.host_config.auto_remove:
         remove_files(container)

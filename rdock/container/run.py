@@ -135,6 +135,10 @@ class Run:
                 console_size=console_size, shared=shared, linked=self._linked(),
                 devices=device_nodes.gather(host.devices) if host.devices else (),
             )  # fmt: skip
+            if host.own:
+                from rdock.container import handing_over
+
+                handing_over.note(container, bundle)
             self._execute(bundle)
         finally:
             shared.close()
@@ -296,6 +300,10 @@ class Run:
         reap(self.pid)
         self.pid = 0
         self.engine.delete(self.container.id, self.container.bundle)
+        if self.container.host_config.own:
+            from rdock.container import handing_over
+
+            handing_over.at_end(self.container)
 
     def disconnect(self, *, wait: bool) -> None:
         """Let the way out of the network end; with `wait` its ports are free afterwards."""

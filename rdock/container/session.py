@@ -107,6 +107,10 @@ class _Session:
         events.note(self.container, f"exec_start: {command}")
         server.run(os.pidfd_open(self.child))
         code = launch.wait(self.child)
+        if self.container.host_config.own:
+            from rdock.container import handing_over
+
+            handing_over.after_exec(self.container, self.state.pid)
         events.note(self.container, "exec_die", exitCode=str(code))
         server.announce(b"x", {"code": code})
         server.finish()

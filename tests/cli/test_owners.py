@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import is_clear
+from tests.cli.conftest import is_clear, wait_for
 from tests.conftest import STARTER
+from tests.payload.roots import compiled
 from tests.program import Rdock
 
 RUN = ("run", "--rm", "--network", "none")
@@ -272,3 +275,195 @@ def test_privileged(rdock: Rdock) -> None:
     """As in podman: all capabilities there are, over what the map has."""
     options = ("--privileged", "--userns=keep-id", "-u", "0")
     assert rdock.ok(*RUN, *options, STARTER, "sh", "-c", "mount -t tmpfs x /mnt && id -u") == "0"
+
+
+# -- own -------------------------------------------------------------------------------------------
+
+# What a build does to a tree: directories, files, links of both kinds, a FIFO, modes, removal and renaming.
+BUILD = """
+set -e
+mkdir -p build/deep/er out; for name in a b c; do cp src/$name.c build/$name.o; done
+cat build/*.o >out/program; chmod 750 out/program; ln out/program out/hard; ln -s program out/soft; mkfifo out/fifo
+mv build/a.o build/deep/er/a.o; echo changed >>src/b.c; chmod 700 build/deep
+"""
+SERVER = (
+    "chmod 777 . && su app -c '{build}' && su other -s /bin/sh -c 'mkdir -p other && echo >other/file' && echo >root"
+)
+
+
+@pytest.fixture
+def tree(folder: Path) -> Path:
+    (folder / "src").mkdir()
+    for name in "abc":
+        (folder / "src" / f"{name}.c").write_text(f"int {name};\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def with_users(shared_rdock: Rdock) -> str:
+    """An image with users that are not root, one of whom is its own."""
+    users = "echo app:x:999:998:::/bin/sh >>/etc/passwd; echo other:x:70:70:::/bin/sh >>/etc/passwd"
+    shared_rdock.ok("run", "--name", "users", "--network", "none", STARTER, "sh", "-c", users)
+    shared_rdock.ok("commit", "-c", "USER app", "users", "with/users")
+    shared_rdock.ok("rm", "users")
+    return "with/users"
+
+
+def own(tree: Path, *options: str) -> tuple[str, ...]:
+    return (*RUN, "--own=me", "-v", f"{tree}:/tree", "-w", "/tree", *options)
+
+
+def all_mine(tree: Path, *expected: str) -> bool:
+    found = owners(tree)
+    assert set(expected) <= found.keys(), found
+    return set(found.values()) == {(UID, GID)}
+
+
+@pytest.mark.parametrize("user", ["root", "app", "12345", "999:5", ""])
+def test_own_a_build(rdock: Rdock, storage: str, runtime: str, with_users: str, tree: Path, user: str) -> None:
+    """As root, and as whoever the image's user is, it is all the caller's."""
+    script = BUILD + "id -u; stat -c %u /bin src/a.c"
+    lines = rdock.ok(*own(tree), *(["-u", user] if user else []), with_users, "sh", "-c", script).split()
+    number = {"root": "0", "12345": "12345"}.get(user, "999")
+    assert lines == [number, "0", number]
+    assert all_mine(tree, "out/program", "out/hard", "out/soft", "out/fifo", "build/deep/er/a.o", "src/b.c")
+    modes = {name: (tree / name).stat().st_mode & 0o7777 for name in ("out/program", "build/deep", "build/b.o")}
+    assert modes == {"out/program": 0o750, "build/deep": 0o700, "build/b.o": 0o644}
+    assert os.readlink(tree / "out" / "soft") == "program"
+
+
+def test_own_what_other_users_write(rdock: Rdock, storage: str, runtime: str, with_users: str, tree: Path) -> None:
+    """Root starts others, as entry points do; what they write is handed over at the end."""
+    script = SERVER.format(build=BUILD.replace("\n", "; ").replace("; set -e;", "set -e;").strip("; "))
+    rdock.ok(*own(tree, "-u", "0"), with_users, "sh", "-ec", script.replace("set -e; mkdir", "mkdir"))
+    assert all_mine(tree, "root", "other/file", "out/program", "out/hard", "out/soft", "out/fifo", "build/deep/er/a.o")
+    assert (tree / "build" / "deep").stat().st_mode & 0o7777 == 0o700
+
+
+def test_own_of_a_file_and_of_what_is_read_only(rdock: Rdock, with_users: str, tree: Path) -> None:
+    file = tree / "src" / "a.c"
+    file.chmod(0o666)
+    volumes = ("-v", f"{file}:/file", "-v", f"{tree}/src:/read:ro")
+    script = "chown 70:70 /file; touch /read/x"
+    assert rdock(*RUN, "--own=me", "-u", "0", *volumes, with_users, "sh", "-c", script).code == 1
+    assert owners(tree)["src/a.c"] == (UID, GID)
+
+
+def test_own_leaves_what_was_there(rdock: Rdock, with_users: str, tree: Path) -> None:
+    """Only what is written meanwhile; and nothing that has another name somewhere else."""
+    outside = tree.parent / "outside"
+    for name in ("before", "linked"):
+        (tree / name).write_text(name)
+    os.link(tree / "linked", outside)
+    rdock.ok("unshare", "chown", "70:70", str(tree / "before"), str(outside))
+    time.sleep(0.2)
+    script = "chmod 4755 linked; echo >made; chown 70:70 made; chmod 6755 made; ln made twice; : >>src/a.c"
+    rdock.ok(*own(tree, "-u", "0"), with_users, "sh", "-c", script)
+    assert rdock.ok("unshare", "stat", "-c", "%u:%g", str(tree / "before"), str(outside)).split() == ["70:70"] * 2
+    # A program that ran as another is not to run as the caller.
+    assert (tree / "made").stat().st_mode & 0o7777 == 0o755 and (tree / "twice").stat().st_nlink == 2
+    assert owners(tree)["made"] == owners(tree)["twice"] == (UID, GID)
+    rdock.ok("unshare", "rm", "-f", str(outside))
+
+
+def test_own_after_exec(rdock: Rdock, with_users: str, tree: Path) -> None:
+    """At once, but for the files of those who are still at work."""
+    tree.chmod(0o777)
+    server = "echo >data; sleep 1000"
+    command = (*START, "--own=me", "-v", f"{tree}:/tree", "-w", "/tree", "-u", "0", "--name", "served", with_users)
+    rdock.ok(*command, "su", "other", "-s", "/bin/sh", "-c", server)
+    rdock.ok(
+        "exec", "-u", "app", "served", "sh", "-c", "until test -e data; do sleep 0.1; done; mkdir made; echo >made/x"
+    )
+    assert owners(tree)["made/x"] == owners(tree)["made"] == (UID, GID)
+    assert rdock.ok("unshare", "stat", "-c", "%u", str(tree / "data")) == "70"
+    rdock.ok("stop", "-t", "0", "served")
+    assert all_mine(tree, "data")
+    # A run has its own beginning.
+    rdock.ok("start", "served")
+    rdock.ok("exec", "-u", "app", "served", "touch", "again")
+    rdock.ok("rm", "-f", "served")
+    assert all_mine(tree, "again")
+
+
+@pytest.mark.parametrize("victims", [("MonitorPid",), ("KeeperPid", "MonitorPid")], ids=len)
+def test_own_when_the_monitor_is_killed(rdock: Rdock, with_users: str, tree: Path, victims: tuple[str, ...]) -> None:
+    """Another one does it in its place, or the next command."""
+    tree.chmod(0o777)
+    options = ("--own=me", "-v", f"{tree}:/tree", "-w", "/tree", "-u", "0", "--name", "killed")
+    container = rdock.ok(*START, *options, with_users, "su", "app", "-c", "echo >made; sleep 1000")
+    wait_for((tree / "made").exists)
+    state = json.loads((rdock.home.data / "containers" / container / "state.json").read_text())
+    for victim in victims:
+        os.kill(state[victim], signal.SIGKILL)
+    if len(victims) == 1:
+        wait_for(lambda: rdock("stop", "-t", "0", "killed").code == 0)
+    else:
+        wait_for(lambda: rdock.ok("inspect", "-f", "{{.State.Status}}", "killed") == "exited")
+        rdock.ok("ps")
+    assert all_mine(tree, "made")
+
+
+def test_own_with_one_id(own_rdock: Rdock, tmp_path: Path) -> None:
+    """All is the caller's anyway; the image's user can be who it is."""
+    own_rdock.options += ["--id-mode", "single"]
+    script = ("sh", "-c", "id -u; echo >/tree/x")
+    for user in ("0", "33:44"):
+        options = ("--own=me", "-u", user, "-v", f"{tmp_path}:/tree")
+        assert own_rdock.ok(*RUN, *options, STARTER, *script) == user.partition(":")[0]
+    assert owners(tmp_path) == {"x": (UID, GID)}
+
+
+@pytest.mark.parametrize("target", ["../canary", "{canary}"], ids=["relative", "absolute"])
+def test_own_goes_nowhere_else(rdock: Rdock, with_users: str, folder: Path, target: str) -> None:
+    """A process exchanges a directory for a link while files are handed over: nothing outside changes its owner."""
+    canary, tree, probe = folder / "canary", folder / "tree", folder / "probe"
+    for path in (canary, tree):
+        (path / "inner").mkdir(parents=True)
+        path.chmod(0o777)
+    probe.write_bytes(compiled("probe.c", "-static"))
+    probe.chmod(0o755)
+    script = "mkdir inner/place; for n in $(seq 200); do mkdir -p inner/place/$n/x; : >inner/place/$n/x/y; done"
+    attack = f"{script}; ln -s {target.format(canary=canary)}/inner/place other; exec /probe swap inner/place other"
+    start = (*START, "-v", f"{tree}:/tree", "-w", "/tree", "-u", "0")
+    rdock.ok(*start, "--own=me", "--name", "walker", with_users, *SLEEP)
+    rdock.ok("unshare", "sh", "-c", f"cd {canary}; {script}; chown -R 70:70 .")
+    rdock.ok(*start, "-v", f"{probe}:/probe", "--name", "attacker", with_users, "sh", "-c", attack)
+    wait_for(lambda: os.path.lexists(tree / "other"))
+    for _ in range(10):
+        # What there is to take is new each time.
+        rdock.ok("exec", "walker", "sh", "-c", "chown -R 999 inner/place/ || true")
+    rdock.ok("exec", "attacker", "true")
+    rdock.ok("rm", "-f", "walker", "attacker")
+    found = rdock.ok("unshare", "sh", "-c", f"find {canary} | xargs stat -c %u:%g").split()
+    assert found == ["70:70"] * 603
+
+
+def test_own_of_the_store_around(rdock: Rdock, with_users: str) -> None:
+    """A home folder with rdock's own store in it: what containers have there stays theirs."""
+    rdock.ok(*START, "--name", "neighbour", with_users, *SLEEP)
+    upper = rdock.home.data / "containers" / rdock.ok("inspect", "-f", "{{.Id}}", "neighbour") / "upper" / "tmp" / "x"
+    options = ("-v", f"{rdock.home.root}:/home", "-u", "0", "--name", "walker")
+    rdock.ok(*START, "--own=me", *options, with_users, *SLEEP)
+    rdock.ok("exec", "neighbour", "touch", "/tmp/x")
+    rdock.ok("exec", "-u", "0", "walker", "sh", "-c", "echo >/home/made; chown 70 /home/made")
+    rdock.ok("rm", "-f", "walker")
+    assert rdock.ok("unshare", "stat", "-c", "%u", str(upper)) == "999"
+    assert (rdock.home.root / "made").stat().st_uid == UID
+    (rdock.home.root / "made").unlink()
+
+
+def test_own_of_a_source_that_was_exchanged(rdock: Rdock, with_users: str, folder: Path) -> None:
+    """A bound folder inside another one can be replaced by the container, and then leads elsewhere."""
+    outer, inner, outside = folder / "outer", folder / "outer" / "inner", folder / "outside"
+    for path in (outer, inner, outside):
+        path.mkdir()
+    mounts = ("-v", f"{inner}:/inner", "-v", f"{outer}:/outer")
+    rdock.ok(*START, "--own=me", "-u", "0", *mounts, "--name", "exchanger", with_users, *SLEEP)
+    script = f"cd /outer; mv inner gone; ln -s {outside} inner; echo >/inner/x; chown -h 70 /inner/x inner"
+    rdock.ok("exec", "exchanger", "sh", "-c", script)
+    (outside / "theirs").touch()
+    rdock.ok("unshare", "chown", "70:70", str(outside / "theirs"))
+    rdock.ok("rm", "-f", "exchanger")
+    assert rdock.ok("unshare", "stat", "-c", "%u", str(outside / "theirs")) == "70"
+    assert all_mine(outer, "gone/x", "inner")
