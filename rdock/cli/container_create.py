@@ -114,7 +114,7 @@ def _tell_of_own_id(config: Config, host: HostConfig) -> None:
     if probes.first_time("told of own id"):
         sys.stderr.write(
             f"rdock: note: in a container root is you, and user {own} is somebody else, who may not write to your "
-            "folders.\nLeave out -u to have files of your own. This is said once.\n"
+            "folders.\nLeave out -u, or add --userns=keep-id, to have files of your own. This is said once.\n"
         )
 
 

@@ -25,6 +25,7 @@ from rdock.launch import debug
 from rdock.linux import namespaces
 from rdock.linux.inroot import O_PATH
 from rdock.linux.taking import Taking
+from rdock.runtime import rootless
 from rdock.state import record
 
 TYPE_CHECKING = False
@@ -52,7 +53,19 @@ def note(container: Container, spec: dict[str, Any]) -> None:
         except OSError:
             continue  # the mount will say so
         sources.append({"Path": source, "Device": found.st_dev, "Inode": found.st_ino})
-    record.write(_place(container), {"Since": time.time_ns() - _LATE, "Sources": sources}, durable=False)
+    since = time.time_ns() - _LATE
+    try:
+        # Of a run after which that could not be done, as by a command in another id mode.
+        earlier = record.read(_place(container))
+        since = min(since, int(earlier["Since"])) if earlier else since
+    except (DataLoss, KeyError, TypeError, ValueError):
+        pass
+    record.write(_place(container), {"Since": since, "Sources": sources}, durable=False)
+
+
+def forget(container: Container) -> None:
+    """A run that was noted did not come about."""
+    record.remove(_place(container))
 
 
 def _own_places() -> list[str]:
@@ -69,8 +82,8 @@ def _place(container: Container) -> str:
 
 def at_end(container: Container) -> None:
     """Hand over what a run that has ended has written. Never fails."""
-    if not container.host_config.own:
-        return
+    if not container.host_config.own or rootless.entered().mode != container.id_mode:
+        return  # the next run's end is time enough
     _take(container, frozenset())
     record.remove(_place(container))
 

@@ -139,7 +139,7 @@ class Run:
                 from rdock.container import handing_over
 
                 handing_over.note(container, bundle)
-            self._execute(bundle)
+            self._execute(bundle, maps.owner_outside(user.uid, user.gid) if container.owners else None)
         finally:
             shared.close()
 
@@ -172,13 +172,16 @@ class Run:
             return [self.subnet.address], self.subnet.resolver
         return [], ""
 
-    def _execute(self, bundle: dict[str, Any]) -> None:
+    def _execute(self, bundle: dict[str, Any], owner: tuple[int, int] | None) -> None:
+        """`owner` is the program's user by its ids out here, in a container that has others."""
         container = self.container
         program = filters.program(bundle["linux"].get("seccomp"))
         filters.save(container.directory, program)
         record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
         pipes = Pipes(container.config.tty, container.config.open_stdin)
         try:
+            if owner is not None:
+                pipes.give(*owner)
             created = self.engine.create(
                 container.id,
                 container.bundle,
@@ -294,6 +297,10 @@ class Run:
         self._created.channel.close()
         self.engine.delete(self.container.id, self.container.bundle)
         reap(self.pid)
+        if self.container.host_config.own:
+            from rdock.container import handing_over
+
+            handing_over.forget(self.container)
 
     def release(self) -> None:
         """Let go of a process 1 that has ended."""

@@ -91,6 +91,9 @@ class _Session:
         server = stdio.Server(log=None, on_signal=self._kill, kept=False, stdin_once=request.stdin)
         pipes = Pipes(request.terminal, request.stdin)
         try:
+            if self.container.owners:
+                who = what["user"]
+                pipes.give(*owners.maps(self.container).owner_outside(who["uid"], who["gid"]))
             joined = join.start(fds, what, pipes.theirs, self._filter(), self.state.cgroup)
         finally:
             pipes.close_theirs()

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import signal
+import subprocess
 import tarfile
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import is_clear, wait_for
+from tests.cli.terminal import Terminal
 from tests.conftest import STARTER
 from tests.payload.roots import compiled
 from tests.program import Rdock
@@ -271,6 +273,62 @@ def test_another_runtime_without_the_callers_id(rdock: Rdock, mode: str) -> None
     assert result.code == 125 and is_clear(result.err) and "only rdock's own runtime" in result.err, str(result)
 
 
+@pytest.mark.parametrize("options", [[], ["-u", "5"]], ids=["root", "another"])
+@pytest.mark.parametrize("mode", ["keep-id", "nomap", "auto"])
+def test_streams_and_terminal(rdock: Rdock, mode: str, options: list[str]) -> None:
+    """They are the user's, who may open them anew."""
+    script = "cat /dev/stdin; echo out >/dev/stdout; echo err >/dev/stderr"
+    result = rdock(*RUN, "-i", f"--userns={mode}", *options, STARTER, "sh", "-c", script, input="in\n")
+    assert (result.code, result.out, result.err) == (0, "in\nout\n", "err\n"), str(result)
+    rdock.ok(*START, f"--userns={mode}", "--name", "streams", STARTER, *SLEEP)
+    result = rdock("exec", "-i", *options, "streams", "sh", "-c", script, input="in\n")
+    assert (result.code, result.out, result.err) == (0, "in\nout\n", "err\n"), str(result)
+    wanted = options[1] if options else str(UID) if mode == "keep-id" else "0"
+    command = ("exec", "-it", *options, "streams", "sh", "-c", "echo to >$(tty); stat -c %u $(tty)")
+    with Terminal(rdock, *command) as terminal:
+        terminal.await_text(f"to\r\n{wanted}\r\n")
+        assert terminal.end() == 0
+
+
+def test_a_root_that_is_a_folder(rdock: Rdock, folder: Path) -> None:
+    """It is taken as it is: the caller's files are the caller's."""
+    (folder / "bin").mkdir()
+    image = rdock.ok("create", "--network", "none", STARTER)
+    rdock.ok("export", "-o", str(folder / "tar"), image)
+    with tarfile.open(folder / "tar") as archive:
+        (folder / "bin" / "busybox").write_bytes(archive.extractfile("bin/busybox").read())  # type: ignore[union-attr]
+    (folder / "bin" / "busybox").chmod(0o755)
+    command = ("--rootfs", str(folder), "/bin/busybox", "sh", "-c", "id -u; stat -c %u /bin; id -un; echo >/made")
+    lines = rdock.ok(*RUN, "--userns=keep-id:uid=33", *command).splitlines()
+    assert lines[:2] == ["33", "33"] and lines[2]
+    assert owners(folder)["made"] == (UID, GID) and not (folder / "etc" / "passwd").read_text()
+
+
+def test_a_container_keeps_its_ids(own_rdock: Rdock) -> None:
+    own_rdock.ok("create", "--network", "none", "--userns=keep-id:uid=1000", "--name", "kept", STARTER, "id", "-u")
+    single = Rdock(own_rdock.home, ["--id-mode", "single"])
+    result = single("start", "-a", "kept")
+    assert result.code == 1 and is_clear(result.err) and "was made with more user ids than" in result.err, str(result)
+    assert own_rdock.ok("start", "-a", "kept") == "1000"
+    own_rdock.ok("rename", "kept", "other")
+    assert own_rdock.ok("start", "-a", "other") == "1000"
+    own_rdock.ok("container", "clone", "other", "third")
+    assert own_rdock.ok("start", "-a", "third") == "1000"
+
+
+def test_auto_in_parallel(rdock: Rdock) -> None:
+    """Ids are given out one by one, also to a clone."""
+    command = rdock.argv("create", "--network", "none", "--userns=auto", STARTER, "cat", "/proc/self/uid_map")
+    processes = [
+        subprocess.Popen(command, env=rdock.environment(), stdout=subprocess.PIPE, text=True) for _ in range(8)
+    ]
+    containers = [process.communicate(timeout=60)[0].strip() for process in processes]
+    containers.append(rdock.ok("container", "clone", containers[0]))
+    starts = {numbers(rdock.ok("start", "-a", container))[0][1] for container in containers}
+    assert len(starts) == 9 and all(abs(a - b) >= 1024 for a in starts for b in starts if a != b)
+    assert rdock.ok("system", "check") == "no problems found"
+
+
 def test_privileged(rdock: Rdock) -> None:
     """As in podman: all capabilities there are, over what the map has."""
     options = ("--privileged", "--userns=keep-id", "-u", "0")
@@ -467,3 +525,58 @@ def test_own_of_a_source_that_was_exchanged(rdock: Rdock, with_users: str, folde
     rdock.ok("rm", "-f", "exchanger")
     assert rdock.ok("unshare", "stat", "-c", "%u", str(outside / "theirs")) == "70"
     assert all_mine(outer, "gone/x", "inner")
+
+
+def test_own_over_restarts(rdock: Rdock, with_users: str, tree: Path) -> None:
+    """After each run, not only after the last; and inspect tells of it."""
+    tree.chmod(0o777)
+    script = "test -e second && exec sleep 1000; test -e first && echo >second || echo >first; exit 1"
+    options = ("--own=me", "--restart=on-failure", "-v", f"{tree}:/tree", "-w", "/tree", "-u", "0", "--name", "again")
+    rdock.ok(*START, *options, with_users, "su", "app", "-c", script)
+    wait_for((tree / "second").exists)
+    wait_for(lambda: rdock.ok("inspect", "-f", "{{.RestartCount}} {{.State.Status}}", "again") == "2 running")
+    assert all_mine(tree, "first", "second")
+    assert json.loads(rdock.ok("inspect", "again"))[0]["HostConfig"]["Own"] == "me"
+
+
+PROGRAM = """
+CFLAGS = -O1 -Wall
+parts = main.o one/one.o two/two.o
+out/program: $(parts)
+\tmkdir -p out && $(CC) -o $@ $(parts) && chmod 750 $@ && ln -sf program out/link
+install: out/program
+\tinstall -D -m 755 out/program dist/bin/program && ln dist/bin/program dist/bin/other
+"""
+
+
+@pytest.mark.slow
+def test_own_a_build_by_a_compiler(rdock: Rdock, debian_tree: Path, folder: Path) -> None:
+    """A source tree in C, built by root, by the image's user, and by one whom root becomes."""
+    rdock.ok("import", str(debian_tree), "debian:own")
+    install = (
+        "apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev make"
+    )
+    rdock.ok("run", "--name", "gcc", "debian:own", "sh", "-c", f"{install} && useradd -u 1234 builder", timeout=600)
+    rdock.ok("commit", "-c", "USER builder", "gcc", "with/gcc")
+    script = "make && make install && out/program && mkdir -p cache && cp -a out cache/"
+    for options, command in (
+        (("-u", "0"), script), ((), script), (("-u", "0"), f"chmod 777 . && su builder -c '{script}'"),
+    ):  # fmt: skip
+        tree = folder / "tree"
+        for part in ("one", "two"):
+            (tree / part).mkdir(parents=True)
+            (tree / part / f"{part}.c").write_text(f"int {part}(void) {{ return 20; }}\n")
+        (tree / "main.c").write_text(
+            "#include <stdio.h>\nint one(void);\nint two(void);\n"
+            'int main(void) { printf("%d\\n", one() + two() + 2); return 0; }\n'
+        )
+        (tree / "Makefile").write_text(PROGRAM)
+        if command != script:  # the builder is somebody else there, and may write to nothing of the caller's
+            for path in (tree / "one", tree / "two"):
+                path.chmod(0o777)
+        lines = rdock.ok(*own(tree, *options), "with/gcc", "sh", "-ec", command, timeout=300).splitlines()
+        assert lines[-1] == "42"
+        assert all_mine(tree, "out/program", "out/link", "one/one.o", "dist/bin/other", "cache/out/program")
+        rdock.ok("unshare", "rm", "-r", str(tree))
+    rdock.ok("rm", "gcc")
+    rdock.ok("rmi", "with/gcc", "debian:own")
