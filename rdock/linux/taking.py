@@ -94,12 +94,35 @@ class Taking:
         uid = 0 if found.st_uid != 0 and idmap.contains(self._uids, found.st_uid) else _KEEP
         gid = 0 if found.st_gid != 0 and idmap.contains(self._gids, found.st_gid) else _KEEP
         try:
-            check(libc.fchownat(fd, b"", uid, gid, _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW))
+            try:
+                _chown(fd, uid, gid)
+            except PermissionError:
+                if uid == _KEEP:
+                    raise
+                _chown_as_owner(fd, found.st_uid)
             self.taken += 1
         except OSError:
             # 65534 may be an id of the namespace or stand for one that does not exist in it, as that of another user
             # of the machine does: the kernel knows which, and denies it.
             self.failed += 1
+
+
+def _chown(fd: int, uid: int, gid: int) -> None:
+    check(libc.fchownat(fd, b"", uid, gid, _AT_EMPTY_PATH | _AT_SYMLINK_NOFOLLOW))
+
+
+def _chown_as_owner(fd: int, owner: int) -> None:
+    """Take what has a group that does not exist in this namespace, as a set-group-ID bit of a shared folder gives it.
+
+    Over such a file root has no rights (capable_wrt_inode_uidgid in the kernel). Its owner may give it to a group that
+    he is in, and the process is in the caller's.
+    """
+    libc.setfsuid(owner)
+    try:
+        _chown(fd, _KEEP, 0)
+    finally:
+        libc.setfsuid(0)
+    _chown(fd, 0, _KEEP)
 
 
 class _Level:
