@@ -40,7 +40,10 @@ def add(container: Container, root: int, maps: Maps) -> dict[str, str]:
     found = {}
     for path, number, line in (("/etc/passwd", uid, _passwd), ("/etc/group", gid, _group)):
         try:
-            content = read_small_file(root, path, _LONGEST) or b""
+            content = read_small_file(root, path, _LONGEST)
+            if content is None and _is_there(root, path):
+                continue  # it is no file, or has no end: then it cannot be told who is in it
+            content = content or b""
             entries = [text.split(b":") for text in content.splitlines()]
             if any(len(entry) > 2 and entry[2] == b"%d" % number for entry in entries):
                 continue
@@ -55,6 +58,14 @@ def add(container: Container, root: int, maps: Maps) -> dict[str, str]:
         except OSError as e:
             debug(f"{path} in the container does not get its line: {e}")
     return found
+
+
+def _is_there(root: int, path: str) -> bool:
+    try:
+        os.close(open_in_root(root, path))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _append(root: int, path: str, text: bytes, owner: tuple[int, int]) -> None:

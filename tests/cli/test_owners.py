@@ -118,6 +118,16 @@ def test_keep_id_names_the_caller(rdock: Rdock, folder: Path) -> None:
     assert rdock.ok(*RUN, "--userns=keep-id:uid=1000,gid=1000", *named).split() == ["app", "/srv"]
     # Another has the caller's name there, so a number has to do.
     assert rdock.ok(*RUN, "--userns=keep-id:uid=1001,gid=1000", "-w", "/tmp", *named).split() == ["1001", "/tmp"]
+    # What cannot be read stays as it is, and nothing hangs; what is missing is made.
+    keep = "--userns=keep-id:uid=1000,gid=1000"
+    for command, left in (("rm /etc/group", 1), ("yes | head -c 2000000 >/etc/group", 1000000)):
+        script = f"rm /etc/passwd; mkfifo /etc/passwd; {command}"
+        rdock.ok("run", "--name", "odd", "--network", "none", STARTER, "sh", "-c", script)
+        rdock.ok("commit", "odd", "odd:image")
+        script = "grep Uid /proc/self/status | cut -f 2; test -p /etc/passwd; wc -l </etc/group; stat -c %u:%a /etc/group"
+        assert rdock.ok(*RUN, keep, "odd:image", "sh", "-ec", script).split() == ["1000", str(left), "0:644"]
+        rdock.ok("rm", "odd")
+        rdock.ok("rmi", "odd:image")
     # The caller's own home is his home where it is mounted.
     home = rdock.ok(*RUN, "--userns=keep-id", "-v", f"{folder}:{Path('~').expanduser()}", STARTER, "sh", "-c", "echo ~")
     assert home == os.path.expanduser("~") or home == "/"
