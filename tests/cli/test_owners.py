@@ -124,7 +124,8 @@ def test_keep_id_names_the_caller(rdock: Rdock, folder: Path) -> None:
         script = f"rm /etc/passwd; mkfifo /etc/passwd; {command}"
         rdock.ok("run", "--name", "odd", "--network", "none", STARTER, "sh", "-c", script)
         rdock.ok("commit", "odd", "odd:image")
-        script = "grep Uid /proc/self/status | cut -f 2; test -p /etc/passwd; wc -l </etc/group; stat -c %u:%a /etc/group"
+        script = "grep Uid /proc/self/status | cut -f 2; test -p /etc/passwd"
+        script += "; wc -l </etc/group; stat -c %u:%a /etc/group"
         assert rdock.ok(*RUN, keep, "odd:image", "sh", "-ec", script).split() == ["1000", str(left), "0:644"]
         rdock.ok("rm", "odd")
         rdock.ok("rmi", "odd:image")
@@ -213,6 +214,31 @@ def test_auto_until_there_are_no_more(rdock: Rdock) -> None:
     rdock.ok("rm", "second")
     rdock.ok(*create, "--userns=auto:size=30000", STARTER)
     assert len(rdock.ok("ps", "-aq").split()) == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--pid host", "--ipc host", "--uts host", "--network host", "--cgroupns host", "--privileged", "--init",
+        "--device /dev/fuse", "--read-only --tmpfs /t --shm-size 1m", "--network slirp4netns",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["keep-id", "nomap"])
+def test_with_other_options(rdock: Rdock, mode: str, options: str) -> None:
+    """Whoever root is inside, what the host has for a container gets in; and nothing of it is left."""
+    rdock.ok("run", "--rm", f"--userns={mode}", *options.split(), STARTER, "sh", "-c", "sleep 1000 & true")
+
+
+def test_published_ports(rdock: Rdock) -> None:
+    script = "echo page >/tmp/index.html; exec httpd -f -p 80 -h /tmp"
+    rdock.ok("run", "-d", "--userns=auto", "-p", "127.0.0.1:0:80", "--name", "web", STARTER, "sh", "-c", script)
+    address = rdock.ok("port", "web", "80")
+
+    def page() -> bool:
+        return subprocess.run(["curl", "-s", f"http://{address}/index.html"], capture_output=True).stdout == b"page\n"
+
+    wait_for(page)
+    assert rdock.ok("run", "--rm", "--link", "web", STARTER, "wget", "-q", "-O", "-", "http://web/index.html") == "page"
 
 
 # -- together with others --------------------------------------------------------------------------
