@@ -44,7 +44,8 @@ def note(container: Container, spec: dict[str, Any]) -> None:
     own = [os.path.join(place, "") for place in _own_places()]
     for entry in spec["mounts"]:
         source = entry["source"]
-        if entry["type"] != "bind" or "ro" in entry["options"] or f"{source}/".startswith(_with_slash(_KERNELS)):
+        is_read_only = not {"ro", "rro"}.isdisjoint(entry["options"])
+        if entry["type"] != "bind" or is_read_only or f"{source}/".startswith(_with_slash(_KERNELS)):
             continue
         if any(f"{source}/".startswith(place) for place in own):
             continue  # the files that are generated, and volumes

@@ -68,6 +68,9 @@ def test_keep_id_under_other_numbers(rdock: Rdock, storage: str, folder: Path) -
     mode = "--userns=keep-id:uid=1000,gid=100"
     container = rdock.ok(*START, mode, "--name", "kept", "-v", f"{folder}:/folder", STARTER, *SLEEP)
     assert rdock.ok("exec", "kept", "sh", "-c", "id -u; id -g; touch /folder/a /tmp/a").split() == ["1000", "100"]
+    bundle = json.loads((rdock.home.runtime / "rdock" / "containers" / container / "config.json").read_text())
+    pieces = [[entry["containerID"], entry["hostID"], entry["size"]] for entry in bundle["linux"]["uidMappings"]]
+    assert pieces == [[0, 1, 1000], [1000, 0, 1], [1001, 1001, 64536]]  # podman's
     script = "mkdir /etc/new; touch /etc/new/x; chown 5:6 /etc/new/x; chown 1000:100 /etc/new; chmod 4755 /etc/new/x"
     rdock.ok("exec", "-u", "0", "kept", "sh", "-c", script)
     assert owners(folder) == {"a": (UID, GID)}
