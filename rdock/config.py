@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 STORAGE_DRIVERS = ("overlay", "fuse-overlayfs", "copy")
 ID_MODES = ("auto", "subids", "direct", "single")
-NETWORKS = ("bridge", "slirp4netns", "none", "host")
+NETWORKS = ("bridge", "slirp4netns", "pasta", "none", "host")
 
 # The name of rdock's own runtime, in `--runtime` and in a container's record.
 BUILTIN = "rdock"
@@ -44,7 +44,7 @@ class Settings(Value):
     holder_linger: float = 5.0
     """Seconds that the shared namespaces outlive their last user, 0 to 10."""
     network: str = "bridge"
-    """What containers are on that name no network; one of NETWORKS."""
+    """What containers are on that name no network; one of NETWORKS, some of which take options."""
     low_ports: str = ""
     """`+8000`: what is added to a published port that is for root only; empty: it is refused."""
     registry_mirrors: tuple[str, ...] = ()
@@ -124,7 +124,8 @@ def check(settings: Settings, where: str) -> Settings:
         raise InvalidParameter(f"{where}: unknown id mode: {settings.id_mode} (one of {', '.join(ID_MODES)})")
     if not 0 <= settings.holder_linger <= 10:
         raise InvalidParameter(f"{where}: holder-linger: not between 0 and 10 seconds")
-    if settings.network not in NETWORKS:
+    # Options are looked at where the network is used (network/modes.py).
+    if settings.network not in NETWORKS and not settings.network.startswith(("slirp4netns:", "pasta:")):
         raise InvalidParameter(f"{where}: unknown network: {settings.network} (one of {', '.join(NETWORKS)})")
     if settings.low_ports and not 0 < low_port_offset(settings) < 65535:
         raise InvalidParameter(f"{where}: low-ports: not a number to add, as +8000: {settings.low_ports}")

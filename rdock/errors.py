@@ -101,6 +101,11 @@ class NoSuchImage(NotFound):
         super().__init__(f"No such image: {name}")
 
 
+class NoSuchVolume(NotFound):
+    def __init__(self, name: str) -> None:
+        super().__init__(f"get {name}: no such volume")
+
+
 class NoSuchObject(NotFound):
     def __init__(self, name: str) -> None:
         super().__init__(f"No such object: {name}")

@@ -24,6 +24,7 @@ _PACKAGE = {
     "newgidmap": "uidmap",
     "fuse-overlayfs": "fuse-overlayfs",
     "slirp4netns": "slirp4netns",
+    "pasta": "passt",
     "crun": "crun",
     "runc": "runc",
 }

@@ -159,6 +159,19 @@ def networks() -> str:
     return os.path.join(data(), "networks")
 
 
+def volumes() -> str:
+    return os.path.join(data(), "volumes")
+
+
+def volume(name: str) -> str:
+    return os.path.join(data(), "volumes", name)
+
+
+def volume_data(name: str) -> str:
+    """The directory that containers see: Docker's Mountpoint of a volume."""
+    return os.path.join(data(), "volumes", name, "_data")
+
+
 def staging() -> str:
     """Half-made objects; whatever lies here unlocked is rubbish of a process that was killed."""
     return os.path.join(data(), "staging")
@@ -213,6 +226,21 @@ def container_runtime(container_id: str) -> str:
 def mounted_images() -> str:
     """Where images are mounted, in the mount namespace of a session."""
     return os.path.join(runtime(), "images")
+
+
+def mounted_containers() -> str:
+    """The same for the roots of containers."""
+    return os.path.join(runtime(), "roots")
+
+
+def mounted_volume(name: str) -> str:
+    """Where a volume that is a mount of its own (tmpfs, overlay) is mounted, in the holder's mount namespace."""
+    return os.path.join(runtime(), "volumes", name)
+
+
+def container_mounts(container_id: str) -> str:
+    """Where a container's monitor prepares what is mounted inside, in its own mount namespace."""
+    return os.path.join(container_runtime(container_id), "mounts")
 
 
 def removed() -> str:

@@ -90,7 +90,7 @@ def talk(
     connection.settimeout(within)
     try:
         connection.connect(target)
-    except TimeoutError:
+    except (TimeoutError, ConnectionRefusedError):
         return None
     accepted, peer = listener.accept()
     with accepted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rdock.cli import docker_names, main, refusals, usage
+from rdock.cli.commands import ALIASES, COMMANDS
 from rdock.values import Value
 
 BEGIN, END = "<!-- compatibility: made by rdock/cli/compatibility.py -->", "<!-- end of compatibility -->"
@@ -48,12 +49,12 @@ def all_commands() -> list[Command]:
 
 
 def _describe(name: str) -> Command:
-    found, *implied = main.ALIASES.get(name, name).split(" --")
+    found, *implied = ALIASES.get(name, name).split(" --")
     refusal = refusals.of_command(*(name.split() + [""])[:2])
-    if found not in main.COMMANDS:
+    if found not in COMMANDS:
         reason = refusal.message.partition(": ")[2] if refusal else ""
         return Command(name, False, missing=tuple(long for _, long in docker_names.options(name)), reason=reason)
-    grammar = usage.grammar_of(main.text_of(main.COMMANDS[found]))
+    grammar = usage.grammar_of(main.text_of(COMMANDS[found]))
     ours = {option.long for option in grammar.options} - {option.partition("=")[0] for option in implied}
     there, missing, refused = [], [], []
     for _, long in docker_names.options(name):
@@ -83,14 +84,14 @@ def page() -> str:
     parts += [f"- `{name}`\n" for name in sorted([*absent, *_PLUGINS])]
     parts.append("\n## Refused\n\n")
     parts += [f"- `{name}`: {reason}\n" for name, reason in sorted(refusals.COMMANDS.items())]
-    own = sorted(set(main.COMMANDS) - {command.name for command in commands})
+    own = sorted(set(COMMANDS) - {command.name for command in commands})
     parts.append("\n## Not Docker's\n\n")
-    parts += [f"- `{name}`: {main.COMMANDS[name].summary}\n" for name in own]
+    parts += [f"- `{name}`: {COMMANDS[name].summary}\n" for name in own]
     return "".join(parts)
 
 
 def _spellings(name: str) -> str:
-    others = [spelling for spelling, short in main.ALIASES.items() if short == name]
+    others = [spelling for spelling, short in ALIASES.items() if short == name]
     return f"Also `{'`, `'.join(others)}`.\n\n" if others else ""
 
 

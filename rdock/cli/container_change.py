@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rdock.cli import output
+from rdock.cli.confirmation import confirm
 from rdock.cli.container_manage import each
 from rdock.cli.usage import Options
 from rdock.container import changing, containers, pruning, request
@@ -71,15 +72,9 @@ Options:
 
 def prune(options: Options) -> int:
     wanted = pruning.parse_filters(options.list("--filter"))
-    if not options.flag("--force"):
-        if wanted:
-            sys.stdout.write("WARNING! This will remove all stopped containers that match the filters.\n")
-        else:
-            sys.stdout.write("WARNING! This will remove all stopped containers.\n")
-        sys.stdout.write("Are you sure you want to continue? [y/N] ")
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() != "y":
-            return 0
+    which = "stopped containers that match the filters" if wanted else "stopped containers"
+    if not options.flag("--force") and not confirm(f"This will remove all {which}."):
+        return 0
     removed, freed = pruning.prune(wanted)
     if removed:
         sys.stdout.write("Deleted Containers:\n" + "".join(f"{container_id}\n" for container_id in removed) + "\n")

@@ -109,7 +109,11 @@ def _tell_of_own_id(config: Config, host: HostConfig) -> None:
     own = str(rootless.entered().uid)
     if host.own or host.userns_mode not in ("", "host"):
         return
-    if config.user.partition(":")[0] != own or own == "0" or not any(":ro" not in bind for bind in host.binds):
+    if (
+        config.user.partition(":")[0] != own
+        or own == "0"
+        or not any(bind.startswith("/") and ":ro" not in bind for bind in host.binds)
+    ):
         return
     if probes.first_time("told of own id"):
         sys.stderr.write(

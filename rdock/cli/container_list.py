@@ -220,7 +220,7 @@ def _labels(shown: _Shown) -> str:
 
 def _mounts(shown: _Shown) -> str:
     names = [mount.get("Name") or mount["Source"] for mount in inspect.mounts(shown.container)]
-    return ",".join(name if shown.how.whole else _shortened(name, 15) for name in names)
+    return ",".join(name if shown.how.whole else _shortened(name, 15) for name in names if name)
 
 
 def _size(shown: _Shown) -> str:

@@ -102,10 +102,10 @@ Options:
 def rm(options: Options) -> int:
     if options.flag("--link"):
         return _drop_links(options)
-    force = options.flag("--force")
+    force, volumes = options.flag("--force"), options.flag("--volumes")
 
     def one(container: Container) -> None:
-        lifecycle.remove(container, force=force)
+        lifecycle.remove(container, force=force, volumes=volumes)
 
     return each(options, one, missing_is_fine=force, if_damaged=lifecycle.remove_damaged if force else None)
 

@@ -55,11 +55,12 @@ _SHARED = """\
       --label-file list          Read in a line delimited file of labels
       --log-driver string        Logging driver for the container: json-file, local or none
       --log-opt list             Log driver options: max-size, max-file, labels, env
+      --mount mount              Attach a filesystem mount to the container
       --name string              Assign a name to the container
       --ip string                IPv4 address (e.g., 172.30.100.104)
       --ip6 string               IPv6 address (e.g., 2001:db8::33)
       --mac-address string       Container MAC address (e.g., 92:d0:c6:0a:29:33)
-      --network network          Connect a container to a network
+      --network network          Connect a container to a network, or: none, host, slirp4netns[:OPT,..], pasta[:OPT,..]
       --network-alias list       Add network-scoped alias for the container
       --no-healthcheck           Disable any container-specified HEALTHCHECK
       --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)
@@ -89,6 +90,7 @@ _SHARED = """\
       --userns string            User namespace to use (host|keep-id[:uid=N,gid=N]|nomap|auto[:size=N])
       --uts string               UTS namespace to use
   -v, --volume list              Bind mount a volume
+      --volumes-from list        Mount volumes from the specified container(s)
   -w, --workdir string           Working directory inside the container
 """
 _PLAIN_MODES = [[mode] for mode in (*modes.MODES, "bridge", "default")]
@@ -165,6 +167,7 @@ def config(options: Options, words: list[str], *, detach: bool) -> Config:
         labels=request.parse_labels(labels + options.list("--label")),
         stop_signal=signal_name,
         stop_timeout=options.number("--stop-timeout"),
+        volumes={target: {} for bind, target in _volumes(options) if not bind},
     )
 
 
@@ -192,7 +195,7 @@ def host_config(options: Options, network_mode: str) -> HostConfig:
     privileged = options.flag("--privileged")
     capabilities = capability_sets.resolve(options.list("--cap-add"), options.list("--cap-drop"), privileged)
     host = HostConfig(
-        binds=[_bind(text) for text in options.list("--volume")],
+        **_mounts(options),
         container_id_file=options.text("--cidfile") or "",
         log_config=streams.parse_log_config(options.text("--log-driver") or "", options.list("--log-opt")),
         network_mode=network_mode,
@@ -225,10 +228,11 @@ def host_config(options: Options, network_mode: str) -> HostConfig:
         host = host._replace(own=userns.check_own(options.text("--own") or "", host))
     if options.given("--device"):
         from rdock.container import device_nodes
+        from rdock.volume import targets
 
         devices = each(options, "--device", device_nodes.parse)
         for device in devices:
-            request.check_target(device["PathInContainer"], "device")
+            targets.check(device["PathInContainer"], "invalid device")
         device_nodes.gather(devices)
         host = host._replace(devices=devices)
     return host
@@ -310,12 +314,31 @@ def _with_limits(options: Options, host: HostConfig) -> HostConfig:
     )
 
 
-def _bind(text: str) -> str:
-    """The caller's directory, which may have been removed, counts only for what is relative to it."""
-    directory = callers_directory()
-    if text.startswith(".") and not directory:
-        raise InvalidParameter(f"invalid volume specification: '{text}': getwd: no such file or directory")
-    return request.parse_bind(text, directory)
+def _volumes(options: Options) -> list[tuple[str, str]]:
+    """The values of `-v`: a bind, or nothing and the place of an anonymous volume.
+
+    The caller's directory, which may have been removed, counts only for what is relative to it.
+    """
+    if not options.given("--volume"):
+        return []
+    from rdock.volume import mount_syntax
+
+    return [mount_syntax.parse_volume(text, callers_directory()) for text in options.list("--volume")]
+
+
+def _mounts(options: Options) -> dict[str, Any]:
+    if not any(options.given(name) for name in ("--volume", "--mount", "--volumes-from")):
+        return {}
+    from rdock.container import mount_points
+    from rdock.volume import mount_syntax
+
+    for text in options.list("--volumes-from"):
+        mount_points.parse_volumes_from(text)
+    return {
+        "binds": [bind for bind, _ in _volumes(options) if bind],
+        "mounts": each(options, "--mount", lambda text: mount_syntax.parse_mount(text, callers_directory())),
+        "volumes_from": options.list("--volumes-from"),
+    }
 
 
 # What cannot be with the network of another container, in the words of docker/cli.
@@ -370,7 +393,7 @@ def networks(options: Options) -> tuple[str, dict[str, Any]]:
     if mode == "bridge":
         _tell_of_no_way_out()
         return mode, {mode: {}}
-    if texts or options.list("--publish") or mode != "slirp4netns":
+    if texts or options.list("--publish") or modes.kind(mode) != "slirp4netns":
         return mode, {}
     return ("none" if _tell_of_no_way_out() else mode), {}
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from rdock.cli import main, suggestions
+from rdock.cli.commands import ALIASES, COMMANDS
 from rdock.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rdock.cli.main import Command
+    from rdock.cli.commands import Command
 
 # Docker's nouns. One is shown when rdock has a command of it.
 _GROUPS = {
@@ -28,20 +29,20 @@ def page(words: list[str]) -> str:
         return overview()
     if len(words) == 1 and words[0] in main.groups():
         return group_page(words[0])
-    if words[0] not in {"help", *main.COMMANDS, *main.groups()}:
+    if words[0] not in {"help", *COMMANDS, *ALIASES, *main.groups()}:
         main.refuse_missing(words)
         raise _unknown(f"unknown help topic: {' '.join(words)}", "")
     name = main.find(words)[0]
-    return overview() if name == "help" else "\n" + main.text_of(main.COMMANDS[name]) + "\n"
+    return overview() if name == "help" else "\n" + main.text_of(COMMANDS[name]) + "\n"
 
 
 def overview() -> str:
     """The page that `rdock --help` shows."""
     head, _, options = main.GLOBAL_TEXT.partition("\nGlobal Options:\n")
-    common = {name: main.COMMANDS[name].summary for name in _COMMON if name in main.COMMANDS}
+    common = {name: COMMANDS[name].summary for name in _COMMON if name in COMMANDS}
     nouns = {name: _of_group(name) for name in sorted(main.groups())}
-    rest = sorted(name for name in main.COMMANDS if name not in common and " " not in name)
-    others = {name: main.COMMANDS[name].summary for name in rest}
+    rest = sorted(name for name in COMMANDS if name not in common and " " not in name)
+    others = {name: COMMANDS[name].summary for name in rest}
     width = max(map(len, {**common, **nouns, **others}))
     return (
         f"\n{head}\nCommon Commands:\n{_list(common, width)}\nManagement Commands:\n{_list(nouns, width)}\n"
@@ -56,8 +57,8 @@ def _of_group(name: str) -> str:
 
 def verbs_of(group: str) -> dict[str, Command]:
     """The commands of a group by their second word, in all spellings."""
-    full = {name: command for name, command in main.COMMANDS.items() if " " in name}  # first, since a page shows that
-    full |= {name: main.COMMANDS[alias.partition(" --")[0]] for name, alias in main.ALIASES.items()}
+    full = {name: command for name, command in COMMANDS.items() if " " in name}  # first, since a page shows that
+    full |= {name: COMMANDS[alias.partition(" --")[0]] for name, alias in ALIASES.items()}
     return {name.partition(" ")[2]: command for name, command in full.items() if name.partition(" ")[0] == group}
 
 
@@ -83,7 +84,7 @@ def unknown_command(words: list[str]) -> UsageError:
     """In Docker's words, with what may have been meant."""
     group = f"{words[0]} " if words[0] in main.groups() else ""
     word = words[1] if group else words[0]
-    known = verbs_of(words[0]) if group else {*main.COMMANDS, *main.groups()}
+    known = verbs_of(words[0]) if group else {*COMMANDS, *main.groups()}
     meant = suggestions.sentence(word, known, f"rdock {group}")
     usage_line = f"\nUsage:  rdock {group}COMMAND\n" if group else ""
     return _unknown(

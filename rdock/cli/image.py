@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rdock.cli import output
+from rdock.cli.confirmation import confirm
 from rdock.cli.main import complain
 from rdock.cli.usage import Options
 from rdock.container import containers
@@ -68,7 +69,7 @@ def _tree(found: list[Image]) -> int:
     from rdock.image.usage import Usage
 
     usage = Usage(store.list_images())
-    used = {use.image_id for use in _uses()}
+    used = {use.image_id for use in uses()}
     lines = [["IMAGE", "ID", "DISK USAGE", "CONTENT SIZE", "EXTRA"]]
     for image in found:
         numbers = [output.size(usage.of(image).total, 3), output.size(usage.content(image), 3)]
@@ -190,7 +191,7 @@ def rmi(options: Options) -> int:
     code = 0
     for name in options.arguments:
         try:
-            for line in store.remove_image(name, force=options.flag("--force"), uses=_uses):
+            for line in store.remove_image(name, force=options.flag("--force"), uses=uses):
                 _say(line)
         except RdockError as e:
             failed = complain(e, 1)
@@ -212,8 +213,8 @@ Options:
 """
 
 _WARNINGS = {
-    True: "WARNING! This will remove all images without at least one container associated to them.\n",
-    False: "WARNING! This will remove all dangling images.\n",
+    True: "This will remove all images without at least one container associated to them.",
+    False: "This will remove all dangling images.",
 }
 
 
@@ -222,23 +223,24 @@ def prune(options: Options) -> int:
 
     wanted = pruning.parse_filters(options.list("--filter"))
     everything = options.flag("--all")
-    if not options.flag("--force"):
-        sys.stdout.write(_WARNINGS[everything] + "Are you sure you want to continue? [y/N] ")
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 0
-    report, freed = pruning.prune(wanted, everything=everything, uses=_uses)
+    if not options.flag("--force") and not confirm(_WARNINGS[everything]):
+        return 0
+    report, freed = pruning.prune(wanted, everything=everything, uses=uses)
     if report:
         sys.stdout.write("Deleted Images:\n" + "".join(f"{printable(line)}\n" for line in report) + "\n")
     sys.stdout.write(f"Total reclaimed space: {output.size(freed)}\n")
     return 0
 
 
-def _uses() -> list[Use]:
-    return [
-        Use(container.id, container.image, running=container.state().is_running)
-        for container in containers.all_containers()
-    ]
+def uses() -> list[Use]:
+    """Which container uses which image, as its root or as a mount."""
+    found = []
+    for container in containers.all_containers():
+        running = container.state().is_running
+        found += [
+            Use(container.id, image_id, running=running) for image_id in (container.image, *container.mounted_images)
+        ]
+    return found
 
 
 def _say(line: str) -> None:

@@ -53,7 +53,7 @@ Prints where; without an image, which are mounted. Below `rdock unshare` only: n
 
 
 def mount(options: Options) -> int:
-    _check_session("mount")
+    check_session("mount", "image")
     for name in options.arguments:
         sys.stdout.write(mounting.mount(images.lookup(name)) + "\n")
     if not options.arguments:
@@ -70,7 +70,7 @@ Unmount an image's root
 
 
 def unmount(options: Options) -> int:
-    _check_session("unmount")
+    check_session("unmount", "image")
     for name in options.arguments:
         image_id = images.lookup(name).id
         mounting.unmount(image_id)
@@ -78,9 +78,11 @@ def unmount(options: Options) -> int:
     return 0
 
 
-def _check_session(verb: str) -> None:
+def check_session(verb: str, what: str) -> None:
+    """Raise InvalidParameter unless the caller is in a session."""
     if not rootless.entered().in_session:
+        command = f"image {verb} IMAGE" if what == "image" else f"{verb} CONTAINER"
         raise InvalidParameter(
-            f"cannot {verb} an image where nobody would see it",
-            hint=f"rdock unshare sh -c 'rdock image {verb} IMAGE; …', or rdock unshare for a shell",
+            f"cannot {verb} {'an' if what == 'image' else 'a'} {what} where nobody would see it",
+            hint=f"rdock unshare sh -c 'rdock {command}; …', or rdock unshare for a shell",
         )

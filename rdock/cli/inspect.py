@@ -39,7 +39,7 @@ Options:
                         'json':             Print in JSON format
                         'TEMPLATE':         Print output using the given Go template.
   -s, --size            Display total file sizes if the type is container
-      --type string     Only inspect objects of the given type: container, image or network
+      --type string     Only inspect objects of the given type: container, image, network or volume
 """
 
 _TYPES = (
@@ -101,6 +101,22 @@ def network_inspect(options: Options) -> int:
     return _show(options, _network)
 
 
+VOLUME_INSPECT_TEXT = """\
+Usage:  rdock volume inspect [OPTIONS] VOLUME [VOLUME...]
+
+Display detailed information on one or more volumes
+
+Options:
+  -f, --format string   Format output using a custom template:
+                        'json':             Print in JSON format
+                        'TEMPLATE':         Print output using the given Go template.
+"""
+
+
+def volume_inspect(options: Options) -> int:
+    return _show(options, _volume)
+
+
 def _show(options: Options, describe_one: Callable[[str], dict[str, Any]]) -> int:
     """Print what there is to know of each object, and complain of those that are not there."""
     template = _template(options.text("--format") or "")
@@ -139,14 +155,19 @@ def _fill_in(template: Template, item: dict[str, Any]) -> str:
 
 
 def _typed(item: dict[str, Any]) -> Any:
-    return typed(item, "Network" if "IPAM" in item else "")
+    return typed(item, "Network" if "IPAM" in item else "Volume" if "Mountpoint" in item else "")
 
 
 def _describe(name: str, kind: str, *, size: bool) -> dict[str, Any]:
-    if kind not in ("", "container", "image", "network"):
+    if kind not in ("", "container", "image", "network", "volume"):
         raise NotFound(f"No such {kind}: {name}")
     if kind == "network":
         return _network(name)
+    if kind == "volume":
+        try:
+            return _volume(name)
+        except NotFound:
+            raise NotFound(f"No such volume: {name}") from None
     if kind != "image":
         try:
             return _container(name, size=size)
@@ -158,10 +179,12 @@ def _describe(name: str, kind: str, *, size: bool) -> dict[str, Any]:
     except NoSuchImage:
         if kind == "image":
             raise
-    try:
-        return _network(name)
-    except NotFound:
-        raise NoSuchObject(name) from None
+    for describe_one in (_network, _volume):
+        try:
+            return describe_one(name)
+        except NotFound:
+            continue
+    raise NoSuchObject(name)
 
 
 def _network(name: str) -> dict[str, Any]:
@@ -174,6 +197,13 @@ def _network(name: str) -> dict[str, Any]:
         with networks.locked():
             network = networks.settled(network)  # who asks wants to know its addresses
     return network_describe.inspect(network, users(network))
+
+
+def _volume(name: str) -> dict[str, Any]:
+    from rdock.container.volume_removal import describe as describe_volume
+    from rdock.volume import volumes
+
+    return describe_volume(volumes.lookup(name))
 
 
 def _container(name: str, *, size: bool) -> dict[str, Any]:

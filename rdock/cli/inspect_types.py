@@ -37,7 +37,7 @@ _MAPS: dict[str, Any] = {
     "Annotations": "", "AuxiliaryAddresses": "", "Containers": _ENDPOINT,
     "Data": "", "Details": "", "DriverOpts": "", "ExposedPorts": _EMPTY, "Labels": "",
     "LogConfig.Config": "",
-    "IPAM.Options": "", "Network.Options": "",
+    "IPAM.Options": "", "Network.Options": "", "Volume.Options": "",
     "Networks": NIL, "PortBindings": MISSING, "Ports": MISSING, "StorageOpt": "", "Sysctls": "", "Tmpfs": "",
     "Volumes": _EMPTY,
 }  # fmt: skip
@@ -77,7 +77,7 @@ def typed(value: Any, key: str = "", parent: str = "") -> Any:
         made.is_pointer = f"{parent}.{key}" != "IPAM.Config" and (
             key in ("Config", "HostConfig", "NetworkSettings", "State") or key == "Networks."
         )
-        if key == "Mounts":
+        if key == "Mounts" and parent != "HostConfig":
             made.order = _MOUNT
         return made
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""The way in and out of the command line: the table of commands, and errors to texts and exit codes.
+"""The way in and out of the command line: which command it is, and errors to texts and exit codes.
 
-The table is plain data; the module of a command is imported when it is chosen. One that has to be
-root of the user's small world is marked so, and the namespaces are entered here, once.
+The module of a command is imported when it is chosen. For one that has to be root of the user's small world the
+namespaces are entered here, once.
 """
 
 from __future__ import annotations
@@ -11,178 +11,15 @@ import sys
 
 from rdock import __version__, config, launch, paths
 from rdock.cli import usage
+from rdock.cli.commands import ALIASES, COMMANDS, Command
 from rdock.errors import InvalidParameter, RdockError, printable, reason
 from rdock.linux import process
-from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-
-class Command(Value):
-    """One command; its function and its help text NAME_TEXT stand side by side in its module."""
-
-    place: str
-    """module:function"""
-    summary: str
-    needs_root: bool = True
-    reads_store: bool = True
-    sweeps: bool = True
-    """Whether what killed processes left is cleared away before it; else it does that itself."""
-    failure: int = 1
-    """Exit code of rdock's own failure; 125 where others are the program's."""
-
-
-COMMANDS: dict[str, Command] = {
-    "run": Command("container_run:run", "Create and run a new container from an image", failure=125),
-    "create": Command("container_create:create", "Create a new container", failure=125),
-    "exec": Command(
-        "container_reach:exec_", "Execute a command in a running container", needs_root=False, reads_store=False
-    ),
-    "attach": Command(
-        "container_reach:attach_",
-        "Attach local standard input, output, and error streams to a running container",
-        needs_root=False,
-        reads_store=False,
-    ),
-    "ps": Command("container_list:ps", "List containers", needs_root=False),
-    "images": Command("image:images", "List images", needs_root=False),
-    "inspect": Command("inspect:inspect_", "Return low-level information on rdock objects", needs_root=False),
-    "logs": Command("logs:logs", "Fetch the logs of a container", needs_root=False),
-    "wait": Command("container_manage:wait", "Block until one or more containers stop, then print their exit codes"),
-    "stop": Command("container_manage:stop", "Stop one or more running containers"),
-    "kill": Command("container_manage:kill", "Kill one or more running containers"),
-    "rm": Command("container_manage:rm", "Remove one or more containers"),
-    "start": Command("container_start:start", "Start one or more stopped containers"),
-    "restart": Command("container_start:restart", "Restart one or more containers"),
-    "pause": Command("container_manage:pause", "Pause all processes within one or more containers"),
-    "unpause": Command("container_manage:unpause", "Unpause all processes within one or more containers"),
-    "rename": Command("container_change:rename", "Rename a container", needs_root=False),
-    "update": Command("container_change:update", "Update configuration of one or more containers", needs_root=False),
-    "top": Command("container_look:top_", "Display the running processes of a container"),
-    "port": Command(
-        "container_look:port", "List port mappings or a specific mapping for the container", needs_root=False
-    ),
-    "container exists": Command("container_clone:exists", "Check if a container exists", needs_root=False, failure=125),
-    "container clone": Command("container_clone:clone", "Create a container like another one", failure=125),
-    "container prune": Command("container_change:prune", "Remove all stopped containers"),
-    "pull": Command("transfer:pull", "Download an image from a registry", sweeps=False),
-    "push": Command("transfer:push", "Upload an image to a registry"),
-    "manifest inspect": Command(
-        "manifest:inspect", "Display an image manifest, or manifest list", needs_root=False, reads_store=False
-    ),
-    "manifest create": Command(
-        "manifest:create",
-        "Create a local manifest list for annotating and pushing to a registry",
-        needs_root=False,
-        reads_store=False,
-    ),
-    "manifest annotate": Command(
-        "manifest:annotate", "Add additional information to a local image manifest", needs_root=False, reads_store=False
-    ),
-    "manifest push": Command(
-        "manifest:push", "Push a manifest list to a repository", needs_root=False, reads_store=False
-    ),
-    "manifest rm": Command(
-        "manifest:rm", "Delete one or more manifest lists from local storage", needs_root=False, reads_store=False
-    ),
-    "commit": Command("container_files:commit", "Create a new image from a container's changes"),
-    "diff": Command("container_files:diff", "Inspect changes to files or directories on a container's filesystem"),
-    "export": Command("container_files:export", "Export a container's filesystem as a tar archive"),
-    "image diff": Command("container_files:image_diff", "Inspect changes to an image's root"),
-    "image mount": Command("image_mount:mount", "Mount an image's root for reading"),
-    "image unmount": Command("image_mount:unmount", "Unmount an image's root"),
-    "unshare": Command("image_mount:unshare", "Run a command as root of the user's own namespaces", failure=125),
-    "load": Command("image_archive:load", "Load an image from a tar archive or STDIN"),
-    "import": Command("image_archive:import_", "Import the contents from a tarball to create a filesystem image"),
-    "save": Command(
-        "image_archive:save",
-        "Save one or more images to a tar archive (streamed to STDOUT by default)",
-        needs_root=False,
-    ),
-    "history": Command("image_look:history", "Show the history of an image", needs_root=False),
-    "tag": Command("image:tag", "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE"),
-    "untag": Command("image:untag", "Take names from an image", needs_root=False),
-    "rmi": Command("image:rmi", "Remove one or more images"),
-    "login": Command("registry:login", "Authenticate to a registry", needs_root=False, reads_store=False),
-    "logout": Command("registry:logout", "Log out from a registry", needs_root=False, reads_store=False),
-    "search": Command("registry:search", "Search Docker Hub for images", needs_root=False, reads_store=False),
-    "image exists": Command("image_look:exists", "Check if an image exists", needs_root=False, failure=125),
-    "image inspect": Command(
-        "inspect:image_inspect", "Display detailed information on one or more images", needs_root=False
-    ),
-    "image prune": Command("image:prune", "Remove unused images"),
-    "network connect": Command("network:connect", "Connect a container to a network"),
-    "network create": Command("network_create:create", "Create a network", needs_root=False, reads_store=False),
-    "network disconnect": Command("network:disconnect", "Disconnect a container from a network"),
-    "network inspect": Command(
-        "inspect:network_inspect", "Display detailed information on one or more networks", needs_root=False
-    ),
-    "network ls": Command("network_list:ls", "List networks", needs_root=False, reads_store=False),
-    "network prune": Command("network:prune", "Remove all unused networks"),
-    "network rm": Command("network:rm", "Remove one or more networks"),
-    "system df": Command("system_df:df", "Show disk usage"),
-    "events": Command("events:events", "Get real time events from the server", needs_root=False, reads_store=False),
-    "info": Command("system:info", "Display system-wide information"),
-    "version": Command("system:version", "Show the rdock version information", needs_root=False, reads_store=False),
-    "system check": Command(
-        "system_check:check",
-        "Look through everything that is stored for what does not fit together",
-        needs_root=False,
-        reads_store=False,
-    ),
-    "doctor": Command(
-        "system:doctor", "Check what this machine allows and how to fix the rest", needs_root=False, reads_store=False
-    ),
-}
-
-# Docker's longer spellings, by noun, with the options that they imply.
-ALIASES = {
-    "container run": "run",
-    "container create": "create",
-    "container exec": "exec",
-    "container ls": "ps",
-    "container list": "ps",
-    "container ps": "ps",
-    "container logs": "logs",
-    "container wait": "wait",
-    "container stop": "stop",
-    "container kill": "kill",
-    "container rm": "rm",
-    "container attach": "attach",
-    "container start": "start",
-    "container restart": "restart",
-    "container pause": "pause",
-    "container unpause": "unpause",
-    "container rename": "rename",
-    "container update": "update",
-    "container top": "top",
-    "container port": "port",
-    "container prune": "container prune",
-    "container commit": "commit",
-    "container diff": "diff",
-    "container export": "export",
-    "container remove": "rm",
-    "container inspect": "inspect --type=container",
-    "image ls": "images",
-    "image list": "images",
-    "image pull": "pull",
-    "image push": "push",
-    "image load": "load",
-    "image import": "import",
-    "image tag": "tag",
-    "image rm": "rmi",
-    "image remove": "rmi",
-    "image history": "history",
-    "image save": "save",
-    "image untag": "untag",
-    "network list": "network ls",
-    "network remove": "network rm",
-    "system events": "events",
-    "system info": "info",
-}
 
 GLOBAL_TEXT = """\
 Usage:  rdock [OPTIONS] COMMAND [ARG...]
@@ -301,7 +138,7 @@ def _run(words: list[str]) -> int:
         config.override(**{key.replace("-", "_"): value for key, value in chosen.items() if value is not None})
         paths.settle()
         if command.needs_root or (command.reads_store and _is_anything_left()):
-            enter(sweep=command.sweeps)
+            enter(sweep=command.sweeps, keep_groups=command.keeps_groups)
         if _when_imported is not None:
             _when_imported()
         code: int = getattr(module, function)(parsed)
@@ -339,7 +176,7 @@ def _check_globals(options: usage.Options) -> None:
             raise refusals.of_daemon(name, value)
 
 
-def enter(*, sweep: bool = True) -> None:
+def enter(*, sweep: bool = True, keep_groups: bool = False) -> None:
     """Become root of the user's own namespaces, and clear away what killed processes left, unless it is to be seen."""
     from rdock.container import removal
     from rdock.runtime import rootless
@@ -350,7 +187,7 @@ def enter(*, sweep: bool = True) -> None:
     except OSError:
         pass  # it was removed
     settings = config.current()
-    entered = rootless.enter(settings.id_mode, settings.holder_linger)
+    entered = rootless.enter(settings.id_mode, settings.holder_linger, keep_groups=keep_groups)
     if entered.mode == "single" and settings.id_mode == "auto":
         _tell_of_one_id()
     if sweep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from rdock.cli.confirmation import confirm
 from rdock.cli.main import complain
 from rdock.cli.network_create import words
 from rdock.cli.usage import Options
@@ -55,14 +56,9 @@ Options:
 
 def prune(options: Options) -> int:
     wanted = pruning.parse_filters(options.list("--filter"))
-    if not options.flag("--force"):
-        sys.stdout.write(
-            "WARNING! This will remove all custom networks not used by at least one container.\n"
-            "Are you sure you want to continue? [y/N] "
-        )
-        sys.stdout.flush()
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 0
+    warning = "This will remove all custom networks not used by at least one container."
+    if not options.flag("--force") and not confirm(warning):
+        return 0
     removed = network_removal.prune(wanted)
     if removed:
         sys.stdout.write("Deleted Networks:\n" + "".join(f"{name}\n" for name in removed) + "\n")

@@ -50,7 +50,7 @@ def ls(options: Options) -> int:
     whole = options.flag("--no-trunc")
     rows = [
         output.Row(_Shown(network, whole), _FIELDS, "*network.networkContext", _METHODS)
-        for network in sorted(found, key=lambda network: _natural(network.name))
+        for network in sorted(found, key=lambda network: natural(network.name))
     ]
     output.show(rows, _COLUMNS, options, quiet_key="ID", headings=_OTHER_COLUMNS)
     return max([complain(error, 1) for error in damaged], default=0)
@@ -85,7 +85,7 @@ _FIELDS: output.Table = {
 _METHODS: output.Table = {"Label": lambda shown: lambda name: printable(shown.network.labels.get(name, ""))}
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def natural(name: str) -> list[tuple[int, int, str]]:
     """A key by which net2 comes before net10, as in Docker's list: digits that follow each other are a number."""
     found: list[tuple[int, int, str]] = []
     digits = ""

@@ -156,13 +156,21 @@ def _align(
 
 def size(count: float, digits: int = 4) -> str:
     """A number of bytes as Docker shows it (go-units: HumanSize): powers of 1000, few digits."""
-    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
-        if count < 1000:
-            break
-        if unit != "PB":
-            count /= 1000
+    return _size(count, digits, 1000, ("B", "kB", "MB", "GB", "TB", "PB"))
+
+
+def binary_size(count: float) -> str:
+    """The same in powers of 1024, as Docker shows memory (go-units: BytesSize)."""
+    return _size(count, 4, 1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB"))
+
+
+def _size(count: float, digits: int, base: int, units: tuple[str, ...]) -> str:
+    place = 0
+    while count >= base and place < len(units) - 1:
+        count /= base
+        place += 1
     text = f"{count:.{digits}g}"
-    return (f"{count:.0f}" if "e" in text else text) + unit
+    return (f"{count:.0f}" if "e" in text else text) + units[place]
 
 
 def age(moment: float) -> str:

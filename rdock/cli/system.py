@@ -10,11 +10,12 @@ import sys
 from rdock import __version__
 from rdock.cli.go_values import to_json
 from rdock.cli.inspect_types import typed
-from rdock.cli.output import write
+from rdock.cli.output import binary_size, write
 from rdock.cli.template import render
 from rdock.cli.usage import Options
-from rdock.container import diagnosis
+from rdock.container import diagnosis, information
 from rdock.container.spec import OCI_VERSION
+from rdock.errors import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -96,20 +97,53 @@ Options:
 
 
 def info(options: Options) -> int:
-    return _show(diagnosis.info(), options.text("--format"))
+    known, template = information.info(), options.text("--format")
+    if template:
+        return _show(known, template)
+    rows = [*_SHOWN, *((_spaced(key), key) for key in _OF_RDOCK if known[key] != "")]
+    client = {" Version": __version__, " Debug Mode": "false"}
+    sys.stdout.write("Client:\n" + "".join(f"{name}: {value}\n" for name, value in client.items()) + "\nServer:\n")
+    for name, key in rows:
+        value = known[key]
+        text = (
+            binary_size(value) if key == "MemTotal" else str(value).lower() if isinstance(value, bool) else str(value)
+        )
+        sys.stdout.write(f" {name}: {printable(text)}\n")
+    registries, security = known["RegistryConfig"], known["SecurityOptions"]
+    insecure = [name for name, index in registries["IndexConfigs"].items() if not index["Secure"]]
+    for title, lines in (
+        ("Plugins", [f"{kind}: {' '.join(names)}" for kind, names in known["Plugins"].items() if names]),
+        ("Security Options", [text.removeprefix("name=").replace(",profile=", ": ") for text in security]),
+        ("Insecure Registries", [*insecure, *registries["InsecureRegistryCIDRs"]]),
+        ("Registry Mirrors", registries["Mirrors"]),
+    ):
+        if lines:
+            sys.stdout.write(f" {title}:\n" + "".join(f"  {printable(line)}\n" for line in lines))
+    return 0
 
 
-def _show(facts: Mapping[str, Any], template: str | None) -> int:
-    if template == "json":
-        write(to_json(typed(facts)) + "\n")
-    elif template:
-        write(render(template, typed(facts)) + "\n")
-    else:
-        for name, value in facts.items():
-            kinds = value if isinstance(value, dict) else {"": value}
-            for kind, found in kinds.items():
-                text = ", ".join(map(str, found)) if isinstance(found, list) else str(found)
-                sys.stdout.write(f"{name}{kind and '.'}{kind}: {text}\n")
+# As docker/cli shows them, under its words; then what is rdock's own.
+_SHOWN = (
+    ("Containers", "Containers"), (" Running", "ContainersRunning"), (" Paused", "ContainersPaused"),
+    (" Stopped", "ContainersStopped"), ("Images", "Images"), ("Server Version", "ServerVersion"),
+    ("Storage Driver", "Driver"), ("Logging Driver", "LoggingDriver"), ("Cgroup Driver", "CgroupDriver"),
+    ("Cgroup Version", "CgroupVersion"), ("Default Runtime", "DefaultRuntime"), ("Kernel Version", "KernelVersion"),
+    ("Operating System", "OperatingSystem"), ("OSType", "OSType"), ("Architecture", "Architecture"), ("CPUs", "NCPU"),
+    ("Total Memory", "MemTotal"), ("Name", "Name"), ("Docker Root Dir", "DockerRootDir"),
+    ("Live Restore Enabled", "LiveRestoreEnabled"),
+)  # fmt: skip
+_OF_RDOCK = (
+    "IdMode", "Ids", "CgroupParent", "DefaultNetwork", "WayOut", "ClientAddresses", "RuntimeRoot", "PythonVersion",
+)  # fmt: skip
+
+
+def _spaced(key: str) -> str:
+    """`IdMode` → `Id Mode`."""
+    return "".join(f" {letter}" if letter.isupper() else letter for letter in key).strip()
+
+
+def _show(facts: Mapping[str, Any], template: str) -> int:
+    write((to_json(typed(facts)) if template == "json" else render(template, typed(facts))) + "\n")
     return 0
 
 

@@ -8,6 +8,7 @@ from rdock.cli.usage import Options
 from rdock.container.disk_usage import DiskUsage, Total
 from rdock.image.images import Image
 from rdock.values import Value
+from rdock.volume.volumes import Volume
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ class _ImageLine(Value):
     usage: DiskUsage
 
 
+class _VolumeLine(Value):
+    volume: Volume
+    usage: DiskUsage
+
+
 _IMAGE_FIELDS: output.Table = {
     "Repository": lambda line: line.repository,
     "Tag": lambda line: line.tag,
@@ -87,6 +93,15 @@ _CONTAINER_COLUMNS = {
     "ID": "CONTAINER ID", "Image": "IMAGE", "Command": "COMMAND", "LocalVolumes": "LOCAL VOLUMES", "Size": "SIZE",
     "RunningFor": "CREATED", "Status": "STATUS", "Names": "NAMES",
 }  # fmt: skip
+_VOLUME_FIELDS: output.Table = {
+    "Driver": lambda line: line.volume.driver,
+    "Labels": lambda line: ",".join(f"{name}={value}" for name, value in sorted(line.volume.labels.items())),
+    "Links": lambda line: str(len(line.usage.volume_users.get(line.volume.name, ()))),
+    "Mountpoint": lambda line: line.volume.mountpoint,
+    "Name": lambda line: line.volume.name,
+    "Scope": lambda line: "local",
+    "Size": lambda line: output.size(line.usage.volume_sizes[line.volume.name]),
+}
 _VOLUME_COLUMNS = {"Name": "VOLUME NAME", "Links": "LINKS", "Size": "SIZE"}
 _CACHE_COLUMNS = {
     "ID": "CACHE ID", "CacheType": "CACHE TYPE", "Size": "SIZE", "CreatedSince": "CREATED",
@@ -101,14 +116,19 @@ def _verbose(usage: DiskUsage, template: str) -> int:
         for repository, tag, _ in image.names(found, digests=False)
     ]
     container_rows = container_list.rows(usage.containers, usage.sizes)
+    volume_rows = [
+        output.Row(_VolumeLine(volume, usage), _VOLUME_FIELDS, "*formatter.volumeContext") for volume in usage.volumes
+    ]
     if template not in ("", "table"):
-        everything = Struct(Images=_plain(image_rows), Containers=_plain(container_rows), Volumes=[], BuildCache=[])
+        everything = Struct(
+            Images=_plain(image_rows), Containers=_plain(container_rows), Volumes=_plain(volume_rows), BuildCache=[]
+        )
         output.write((to_json(everything) if template == "json" else _filled_in(template, everything)) + "\n")
         return 0
     output.write(
         "Images space usage:\n\n" + _table(image_rows, _IMAGE_COLUMNS)
         + "\nContainers space usage:\n\n" + _table(container_rows, _CONTAINER_COLUMNS)
-        + "\nLocal Volumes space usage:\n\n" + _table([], _VOLUME_COLUMNS)
+        + "\nLocal Volumes space usage:\n\n" + _table(volume_rows, _VOLUME_COLUMNS)
         + "\nBuild cache usage: 0B\n\n" + _table([], _CACHE_COLUMNS)
     )  # fmt: skip
     return 0

@@ -12,9 +12,8 @@ import os
 import pwd
 import stat
 
-from rdock.container import userns
+from rdock.container import mount_points, userns
 from rdock.container.containers import Container
-from rdock.container.spec import split_bind
 from rdock.launch import debug
 from rdock.linux.inroot import make_file, open_in_root, read_small_file
 from rdock.runtime import rootless
@@ -107,7 +106,7 @@ def _free(name: str, number: int, taken: set[str]) -> str:
 
 def _is_mounted(container: Container, home: str) -> bool:
     """Whether the caller's own home, or a folder around it, is in the container at its place."""
-    targets = [split_bind(bind)[1].rstrip("/") for bind in container.host_config.binds]
+    targets = [point.destination.rstrip("/") for point in mount_points.of(container)]
     return len(home) > 1 and any(target and f"{home}/".startswith(f"{target}/") for target in targets)
 
 

@@ -75,6 +75,10 @@ class HostConfig(Value):
     readonly_rootfs: bool = False
     security_opt: list[str] = []
     tmpfs: dict[str, str] = {}
+    mounts: list[dict[str, Any]] = []
+    """The API's Mount objects, of `--mount`."""
+    volumes_from: list[str] = []
+    """`CONTAINER[:ro|rw]`."""
     uts_mode: str = ""
     userns_mode: str = ""
     own: str = ""

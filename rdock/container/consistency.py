@@ -20,6 +20,7 @@ from rdock.linux import process
 from rdock.network import leases, networks
 from rdock.state import record
 from rdock.storage import layers, staging
+from rdock.volume import volumes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _look() -> Iterator[str]:
         yield f"staging {name}: left by a process that was killed"
     yield from checking.findings()
     yield from _networks()
+    yield from _volumes()
     yield from _temporary_files()
 
 
@@ -233,6 +235,14 @@ def _networks() -> Iterator[str]:
         yield f"network {network_id[:12]}: it is no more, and a list of who is on it is left"
 
 
+def _volumes() -> Iterator[str]:
+    damaged: list[DataLoss] = []
+    for volume in volumes.all_volumes(damaged):
+        if not os.path.isdir(volume.mountpoint) and os.path.isdir(paths.volume(volume.name)):
+            yield f"volume {volume.name}: its content {volume.mountpoint} is not there"
+    yield from (f"volume: {error.message}" for error in damaged)
+
+
 def _temporary_files() -> Iterator[str]:
     for directory in _of_records():
         try:
@@ -248,7 +258,16 @@ def _temporary_files() -> Iterator[str]:
 def _of_records() -> list[str]:
     """The directories in which records are written."""
     holders = os.path.join(paths.holders(), process.boot_id())
-    shared = [paths.data(), paths.networks(), paths.images(), paths.cache(), filters.cache(), holders, paths.layers()]
+    shared = [
+        paths.data(),
+        paths.networks(),
+        *map(paths.volume, volumes.names()),
+        paths.images(),
+        paths.cache(),
+        filters.cache(),
+        holders,
+        paths.layers(),
+    ]
     each = [os.path.join(paths.layers(), chain) for chain in layers.chains()]
     return [*shared, *each, *map(paths.container, containers.ids())]
 

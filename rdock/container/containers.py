@@ -52,7 +52,7 @@ class State(Value):
     ports: dict[str, list[dict[str, str]]] = {}
     """The published ports in force, with those of the host that were chosen."""
     subnet: str = ""
-    """Base of the private network's addresses; see network/subnet.py."""
+    """The private network's addresses (Subnet.text in network/subnet.py)."""
     keeper_pid: int = 0
     keeper_start: int = 0
 
@@ -142,6 +142,8 @@ class Container(Value):
     """The directory that is its root, of one without an image."""
     owners: dict[str, Any] = {}
     """The id map, if it is not rdock's own one to one; see owners.py."""
+    mount_points: list[dict[str, Any]] | None = None
+    """What is mounted inside, settled at its creation; see mount_points.py. None: by an rdock without volumes."""
 
     @property
     def published(self) -> dict[str, list[dict[str, str]]]:
@@ -149,6 +151,11 @@ class Container(Value):
         host = self.host_config
         exposed = self.config.exposed_ports if host.publish_all_ports else ()
         return {**{key: [{"HostIp": "", "HostPort": ""}] for key in exposed}, **host.port_bindings}
+
+    @property
+    def mounted_images(self) -> list[str]:
+        """The ids of images that are mounted inside."""
+        return [point["Options"]["Image"] for point in self.mount_points or () if point.get("Type") == "image"]
 
     @property
     def short_id(self) -> str:
@@ -404,6 +411,14 @@ def names_lock() -> Lock:
 
 
 # -- locks ---------------------------------------------------------------------------------------
+
+
+def copy_lock(container_id: str) -> Lock:
+    """Held, beside the run lock, while files are copied into or out of a container that does not run.
+
+    Its file is there afterwards only if who did that was killed.
+    """
+    return Lock(os.path.join(paths.container(container_id), "copy.lock"))
 
 
 def run_lock(container_id: str) -> Lock:

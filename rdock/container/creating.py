@@ -12,7 +12,7 @@ from rdock.errors import Conflict, system_failure
 from rdock.image import images
 from rdock.image.images import Image
 from rdock.runtime import rootless
-from rdock.state import timestamp
+from rdock.state import record, timestamp
 from rdock.state.record import Lock
 from rdock.storage import driver, staging
 from rdock.values import Value
@@ -67,12 +67,15 @@ def create(
             id_mode=rootless.entered().mode,
             networks=networks,
             rootfs=rootfs,
+            mount_points=[],
         )
         if owners.may_differ(host):
             from rdock.container import userns
 
             with userns.settled(container) as container:
-                _place(container)
+                container = _place_with_mounts(container)
+        elif config.volumes or host.binds or host.mounts or host.volumes_from:
+            container = _place_with_mounts(container)
         else:
             _place(container)
     except BaseException as e:
@@ -86,13 +89,31 @@ def create(
 
 
 def _place(container: Container) -> None:
+    """Put a container on record, if its image is still there. Raises NoSuchImage, OSError."""
     with staging.entry() as entry:
         containers.save(container, entry.path)
         with images.unchanged():
-            if container.image:
-                images.lookup(container.image)  # or it was removed meanwhile
+            for image_id in filter(None, (container.image, *container.mounted_images)):
+                images.lookup(image_id)
             os.rename(entry.path, container.directory)
             entry.placed = True
+
+
+def _place_with_mounts(container: Container) -> Container:
+    """The same with its mount points, and the volumes among them."""
+    from rdock.container import mount_points
+
+    with mount_points.settled(container.config, container.host_config) as points:
+        container = container._replace(mount_points=[record.to_json(point) for point in points])
+        _place(container)
+        try:
+            mount_points.make_volumes(points)
+        except BaseException:
+            staging.discard(container.directory)
+            for gone in mount_points.withdraw_unused(points):
+                staging.delete(gone)
+            raise
+    return container
 
 
 def _take_name(name: str, container_id: str) -> str:

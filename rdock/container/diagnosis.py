@@ -6,12 +6,9 @@ Every finding is tried, not guessed. `rdock info` shows what is used, `rdock doc
 from __future__ import annotations
 
 import os
-import platform
 
-from rdock import __version__, config, launch, paths
-from rdock.container import containers
+from rdock import config, launch, paths
 from rdock.errors import RdockError
-from rdock.image import images
 from rdock.linux import cgroup, idmap, mount, seccomp
 from rdock.runtime import mapping, rootless
 from rdock.storage import driver
@@ -20,7 +17,6 @@ from rdock.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
 # Slower by far, or less of Docker's experience; still working.
 OK, LIMITED, MISSING = "ok", "limited", "missing"
@@ -120,7 +116,8 @@ def _network() -> Finding:
     elif not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         why, fix = "cannot open /dev/net/tun", "sudo chmod 666 /dev/net/tun"
     else:
-        return Finding("network", OK, "slirp4netns")
+        more = " and pasta" if launch.find_program("pasta") else "; pasta (sudo apt-get install passt) is not needed"
+        return Finding("network", OK, f"slirp4netns{more}")
     return Finding("network", LIMITED, f"{why}: containers reach each other and not the world", fix)
 
 
@@ -196,45 +193,3 @@ def _controllers_beside_v1(top: str = "/sys/fs/cgroup") -> list[str]:
             return file.read().split()
     except OSError:
         return []
-
-
-def info() -> dict[str, Any]:
-    """The facts of `rdock info`, in Docker's spelling where Docker has the fact."""
-    entered = rootless.entered()
-    states = [container.state().status for container in containers.all_containers()]
-    group = cgroup.probe()
-    return {
-        "Containers": len(states),
-        "ContainersRunning": states.count("running"),
-        "ContainersPaused": states.count("paused"),
-        "ContainersStopped": states.count("exited") + states.count("created"),
-        "Images": len(images.list_images()),
-        "Driver": driver.chosen(),
-        "IdMode": entered.mode,
-        "Ids": min(sum(entry.size for entry in idmap.read_map(kind)) for kind in ("uid", "gid")),
-        "CgroupVersion": "2" if group else "none delegated",
-        "CgroupParent": group.parent if group else "",
-        "DefaultRuntime": config.current().runtime,
-        "Plugins": {"Network": ["bridge", "host", "macvlan", "null"]},
-        "DefaultNetwork": config.current().network,
-        "WayOut": "slirp4netns" if launch.find_program("slirp4netns") else "",
-        "ClientAddresses": "kept, but for those of the loopback",
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
-        "KernelVersion": os.uname().release,
-        "OperatingSystem": _operating_system(),
-        "OSType": "linux",
-        "Architecture": platform.machine(),
-        "NCPU": os.cpu_count() or 0,
-        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "DataRoot": paths.data(),
-        "RuntimeRoot": paths.runtime(),
-        "ServerVersion": __version__,
-        "PythonVersion": platform.python_version(),
-    }
-
-
-def _operating_system() -> str:
-    try:
-        return platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    except OSError:
-        return "Linux"

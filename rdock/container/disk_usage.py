@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from rdock.container import containers
+from rdock.container import containers, mount_points
 from rdock.container.containers import Container
-from rdock.container.size import Size, Sizes
+from rdock.container.size import Size, Sizes, held
 from rdock.image import images
 from rdock.image.images import Image
 from rdock.image.usage import Usage
 from rdock.values import Value
+from rdock.volume import volumes
+from rdock.volume.volumes import Volume
 
 _ACTIVE = ("running", "paused", "restarting")
 
@@ -26,7 +28,7 @@ class Total(Value):
 
 
 class DiskUsage:
-    """All images and containers with their sizes. For a process that is root of the user's namespaces."""
+    """All images, containers and volumes with their sizes. For a process that is root of the user's namespaces."""
 
     def __init__(self) -> None:
         self.images: list[Image] = images.list_images()
@@ -36,11 +38,14 @@ class DiskUsage:
         self.sizes: dict[str, Size] = {container.id: sizes.of(container) for container in self.containers}
         self.users: dict[str, int] = {}
         """Number of containers by image id."""
+        self.volumes: list[Volume] = volumes.all_volumes([])
+        self.volume_sizes: dict[str, int] = {volume.name: held(volume.mountpoint) for volume in self.volumes}
+        self.volume_users: dict[str, list[str]] = mount_points.users()
         for container in self.containers:
             self.users[container.image] = self.users.get(container.image, 0) + 1
 
     def totals(self) -> list[Total]:
-        """Docker's four lines. There are no volumes and no build cache yet."""
+        """Docker's four lines. There is no build cache yet."""
         used = [image.id for image in self.images if image.id in self.users]
         active = [container for container in self.containers if container.state().status in _ACTIVE]
         size = sum(each.writable for each in self.sizes.values())
@@ -50,6 +55,10 @@ class DiskUsage:
                 "Containers", len(self.containers), len(active), size,
                 size - sum(self.sizes[container.id].writable for container in active),
             ),
-            Total("Local Volumes", 0, 0, 0, 0),
+            Total(
+                "Local Volumes", len(self.volumes), sum(volume.name in self.volume_users for volume in self.volumes),
+                sum(self.volume_sizes.values()),
+                sum(size for name, size in self.volume_sizes.items() if name not in self.volume_users),
+            ),
             Total("Build Cache", 0, 0, 0, 0),
         ]  # fmt: skip

@@ -19,6 +19,7 @@ import os
 import time
 
 from rdock import paths
+from rdock.container import mount_points
 from rdock.container.containers import Container
 from rdock.errors import DataLoss, SystemFailure
 from rdock.launch import debug
@@ -34,26 +35,18 @@ if TYPE_CHECKING:
 
 # Nanoseconds. The kernel takes the times of files from a clock that is some milliseconds late.
 _LATE = 100_000_000
-# Where the kernel's own file systems are, which a run binds for itself.
-_KERNELS = ("/proc", "/sys", "/dev")
 
 
-def note(container: Container, spec: dict[str, Any]) -> None:
+def note(container: Container) -> None:
     """Note the folders and files that the next run of a container may write to. Raises SystemFailure."""
     sources = []
-    own = [os.path.join(place, "") for place in _own_places()]
-    for entry in spec["mounts"]:
-        source = entry["source"]
-        is_read_only = not {"ro", "rro"}.isdisjoint(entry["options"])
-        if entry["type"] != "bind" or is_read_only or f"{source}/".startswith(_with_slash(_KERNELS)):
-            continue
-        if any(f"{source}/".startswith(place) for place in own):
-            continue  # the files that are generated, and volumes
-        try:
-            found = os.stat(source)
-        except OSError:
-            continue  # the mount will say so
-        sources.append({"Path": source, "Device": found.st_dev, "Inode": found.st_ino})
+    for point in mount_points.of(container):
+        if point.type == "bind" and point.rw and not point.options.get("Overlay"):
+            try:
+                found = os.stat(point.source)
+            except OSError:
+                continue  # the mount will say so
+            sources.append({"Path": point.source, "Device": found.st_dev, "Inode": found.st_ino})
     since = time.time_ns() - _LATE
     try:
         # Of a run after which that could not be done, as by a command in another id mode.
@@ -71,10 +64,6 @@ def forget(container: Container) -> None:
 
 def _own_places() -> list[str]:
     return [paths.data(), paths.runtime(), paths.cache()]
-
-
-def _with_slash(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(f"{name}/" for name in names)
 
 
 def _place(container: Container) -> str:

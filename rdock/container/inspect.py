@@ -9,7 +9,7 @@ import os
 
 from rdock.container.containers import Container, State
 from rdock.network import modes
-from rdock.network.subnet import PREFIX_LENGTH, Subnet
+from rdock.network.subnet import Subnet
 from rdock.state import record, timestamp
 from rdock.values import Value
 
@@ -192,23 +192,12 @@ def _graph(container: Container) -> dict[str, str] | None:
 
 
 def mounts(container: Container) -> list[dict[str, Any]]:
-    """Docker's Mounts: binds and volumes, no tmpfs. A source that is no path is the name of a volume."""
-    found = []
-    for bind in container.host_config.binds:
-        source, target, *mode = bind.split(":")
-        options = mode[0].split(",") if mode else []
-        named: dict[str, Any] = {"Type": "bind", "Source": source, "Destination": target}
-        if not source.startswith("/"):
-            named = {"Type": "volume", "Name": source, "Source": "", "Destination": target, "Driver": "local"}
-        found.append(
-            {
-                **named,
-                "Mode": ",".join(options),
-                "RW": "ro" not in options,
-                "Propagation": "rprivate" if "Name" not in named else "",
-            }
-        )
-    return found
+    """Docker's Mounts: binds, volumes and what else was mounted with `--mount`, but not with `--tmpfs`."""
+    if not container.mount_points and not container.host_config.binds:
+        return []
+    from rdock.container import mount_points
+
+    return [point.describe() for point in mount_points.of(container)]
 
 
 # -- networks --------------------------------------------------------------------------------------
@@ -218,7 +207,7 @@ def network_names(container: Container) -> list[str]:
     """The networks that a container is in."""
     if container.networks:
         return sorted(container.networks)
-    mode = container.host_config.network_mode
+    mode = modes.kind(container.host_config.network_mode)
     return ["bridge"] if mode == "default" else [mode] if mode in modes.MODES else []
 
 
@@ -263,10 +252,10 @@ def _endpoint(**known: Any) -> dict[str, Any]:
 def _endpoints(container: Container, state: State, *, running: bool) -> dict[str, Any]:
     """NetworkSettings.Networks of the API."""
     if not container.networks:
-        subnet = Subnet(state.subnet)
         known = {}
         if running and state.subnet:
-            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": PREFIX_LENGTH}
+            subnet = Subnet.parse(state.subnet)
+            known = {"Gateway": subnet.gateway, "IPAddress": subnet.address, "IPPrefixLen": subnet.length}
         return {name: _endpoint(**known) for name in network_names(container)}
     from rdock.network import leases, networks
 

@@ -68,7 +68,7 @@ def _change(container: Container, ask: Callable[[], None], note: Callable[[], No
                 break
             if state.monitor_pid and not state.is_attended and patience <= 0:
                 raise lifecycle.in_use_elsewhere(container, "change")
-            patience -= lifecycle.await_step(state)
+            patience -= lifecycle.await_step(state, container.id)
     except OSError as e:
         raise system_failure(f"cannot change container {container.name}", e) from e
     try:
@@ -92,8 +92,8 @@ def _check(container: Container, network: Network) -> None:
             "container sharing network namespace with another container or host cannot be connected to any other "
             "network"
         )
-    if mode in modes.MODES:
+    if modes.kind(mode) in modes.MODES:
         raise Forbidden(
-            f"a container with a private {mode} network cannot be on others",
+            f"a container with a private {modes.kind(mode)} network cannot be on others",
             hint=f"create it with --network {networks.DEFAULT}",
         )

@@ -24,7 +24,7 @@ import select
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, removal
+from rdock.container import background, removal, rooting
 from rdock.container.monitor import Monitor, Order
 from rdock.container.run import MOST_FDS, Heritage
 from rdock.errors import SystemFailure
@@ -238,7 +238,7 @@ class _Keeper:
         """Bring a container to its end that has no monitor, as one that was killed before the program ran."""
         container = self.monitor.container
         removal.finish(container.id)
-        self.monitor.unmount_root()
+        rooting.release(container)
         removal.remove_bundle(container.id)
         self.order.lock.remove()
 

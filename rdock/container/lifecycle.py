@@ -68,7 +68,7 @@ def stop(container: Container, seconds: int | None = None, number: int | None = 
         if not state.is_running:
             break
         if not _end_process(container, state, seconds, number):
-            await_step(state)  # it has just ended, or is between two runs
+            await_step(state, container.id)  # it has just ended, or is between two runs
     await_monitor(container)
     events.note(containers.as_it_is(container), "stop")
     return True
@@ -105,7 +105,7 @@ def await_monitor(container: Container) -> None:
         state = container.state()
         if state.is_running:
             return
-        await_step(state)
+        await_step(state, container.id)
 
 
 def wait(container: Container) -> int:
@@ -119,7 +119,7 @@ def wait(container: Container) -> int:
             return code
         state = container.state()
         if state.is_running and state.is_attended:
-            await_step(state)  # another monitor is about to take the place of one that was killed
+            await_step(state, container.id)  # another monitor is about to take the place of one that was killed
             state = container.state()  # the old one knows by now that it has ended, and not how
             continue
         await_monitor(container)
@@ -132,8 +132,10 @@ def wait(container: Container) -> int:
     return state.exit_code
 
 
-def remove(container: Container, *, force: bool = False) -> None:
-    """Remove a container and all that is its own. One that is being started is awaited first.
+def remove(container: Container, *, force: bool = False, volumes: bool = False) -> None:
+    """Remove a container and all that is its own, with `volumes` its anonymous ones too.
+
+    One that is being started is awaited first.
 
     Raises Conflict in Docker's words if it runs, unless `force`, which kills it first.
     """
@@ -155,13 +157,13 @@ def remove(container: Container, *, force: bool = False) -> None:
             elif state.monitor_pid and not state.is_attended and patience <= 0:
                 raise in_use_elsewhere(container, "remove")
             else:
-                patience -= await_step(state)
+                patience -= await_step(state, container.id)
         else:
             return
     except OSError as e:
         raise system_failure(f"cannot remove container {container.name}", e) from e
     try:
-        removal.remove_files(container)
+        removal.remove_files(container, volumes=volumes or container.host_config.auto_remove)
         removal.remove_bundle(container.id)
     finally:
         lock.remove()
@@ -175,11 +177,15 @@ def in_use_elsewhere(container: Container, action: str) -> Conflict:
     )
 
 
-def await_step(state: State) -> float:
+def await_step(state: State, container_id: str) -> float:
     """Give those who start a container, or end one, a moment to get on: its length in seconds.
 
-    The lock tells nothing here: who starts a container keeps it for the container's whole life.
+    The lock tells nothing here: who starts a container keeps it for the container's whole life. Those who copy files
+    say so by another one, and may take as long as they want.
     """
+    if is_locked(containers.copy_lock(container_id).path):
+        time.sleep(0.01)
+        return 0
     pidfd = state.monitor.open()
     if pidfd is None:
         time.sleep(0.01)  # there is no monitor yet, or no more

@@ -89,10 +89,12 @@ def check_running(container: Container, found: Sequence[Link]) -> None:
         if alias in there:
             continue
         try:
-            name = containers.load(target).name
+            other = containers.load(target)
         except NoSuchContainer:
             continue  # the link went with it
-        raise Conflict(f"Cannot link to a non running container: /{name} AS /{container.name}/{alias}")
+        if other.state().is_running:
+            raise Conflict(f"Cannot link to /{other.name}, as it does not belong to the default network")
+        raise Conflict(f"Cannot link to a non running container: /{other.name} AS /{container.name}/{alias}")
 
 
 def of_endpoint(settings: dict[str, Any]) -> dict[str, str]:

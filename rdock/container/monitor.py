@@ -12,19 +12,18 @@ import os
 import time
 
 from rdock import jsontext, launch
-from rdock.container import background, containers, events, exec, logs, owners, removal, session, spec, stdio
+from rdock.container import background, containers, events, exec, logs, removal, rooting, session, stdio
 from rdock.container.containers import Container, State
 from rdock.container.logs import LogWriter
 from rdock.container.pausing import Pausing
 from rdock.container.run import MOST_FDS, Heritage, Run
 from rdock.errors import DataLoss, InvalidParameter, RdockError, system_failure
-from rdock.linux import mount as m
-from rdock.linux import namespaces, process, sockets
+from rdock.linux import process, sockets
 from rdock.linux.children import Children
 from rdock.runtime.channel import Failed
 from rdock.state import record, timestamp
 from rdock.state.record import Lock
-from rdock.storage import driver, staging
+from rdock.storage import staging
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -58,7 +57,9 @@ class Monitor:
     def __init__(self, order: Order) -> None:
         self.container = order.container
         self.order = order
-        self.run = Run(self.container)
+        self.sources: dict[str, str] = {}
+        """What of the container's mounts was prepared, by their destinations; see mounting.py."""
+        self.run = Run(self.container, self.sources)
         self.keeper_pid = self.keeper_start = 0
         self.state = _fresh(self.container)
         self.started_before = self.state.started_at
@@ -81,7 +82,8 @@ class Monitor:
         try:
             self.server.listener = sockets.listen(self.container.bundle, "attach.sock")
             self.server.listener.setblocking(False)
-            self._mount_root()
+            rooting.mount_root(self.container, self.order.layers)
+            self.sources.update(rooting.prepare_mounts(self.container, first=not self.state.started_at))
         except (RdockError, OSError) as e:
             self._fail(e)
             return False
@@ -98,23 +100,6 @@ class Monitor:
         self.server.log = self.log = LogWriter(
             self.container.log_path, how, logs.attributes(how, config.labels, config.env)
         )
-
-    def _mount_root(self) -> None:
-        container = self.container
-        if container.rootfs:
-            ready = driver.binder(container.rootfs)
-        else:
-            ready = driver.mounter(
-                container.driver, self.order.layers, container.directory,
-                read_only=container.host_config.readonly_rootfs, owners=owners.shifted(container),
-            )  # fmt: skip
-        namespaces.unshare(namespaces.CLONE_NEWNS)
-        m.set_propagation("/", m.MS_SLAVE)
-        if container.host_config.init:
-            # The container's root may own it, and may be allowed to remount.
-            m.protect(spec.init_program(container.host_config))
-        os.makedirs(container.root, mode=0o700, exist_ok=True)
-        ready(container.root)
 
     def work(self, keeper: sockets.socket) -> None:
         """Start the container and see to it until its end."""
@@ -150,11 +135,14 @@ class Monitor:
         self.pausing.end_hold()  # who held it was connected with the one before
         self.run.serve(self.server)
         self._watch_network()
+        self.run.watch_inherited(self.server, self._mend_network)
         pidfd = self.state.process.open()
         self._attend(-1 if pidfd is None else pidfd)
 
     def _mind_children(self) -> None:
-        ended = self.children.reap_all_but(self.run.pid)
+        self._mend_network(self.children.reap_all_but(self.run.pid))
+
+    def _mend_network(self, ended: list[int]) -> None:
         try:
             if self.run.mend_network(ended):
                 self._renew_heritage()
@@ -221,7 +209,7 @@ class Monitor:
             delay = min(2 * delay, _MOST_DELAY)
             self.state = self.state._replace(restart_count=self.state.restart_count + 1)
             try:
-                self.run = Run(self.container)
+                self.run = Run(self.container, self.sources)
                 self._start(None)
             except _FAILURES as e:
                 self._fail(e)
@@ -295,6 +283,13 @@ class Monitor:
         self.run.release()
         self._tell_keeper(b"e")
 
+    def _note_ports(self) -> None:
+        """After a change of networks, with which published ports come and go."""
+        self._renew_heritage()
+        self.run.bindings = self.run.require_wiring().publishing.bindings
+        if self.run.bindings != self.state.ports:
+            self.note(self.state._replace(ports=self.run.bindings))
+
     # -- requests --------------------------------------------------------------------------------
 
     def _obey(self, connection: sockets.socket, request: dict[str, Any]) -> dict[str, Any] | None:
@@ -311,10 +306,10 @@ class Monitor:
                 self.pausing.hold(connection)
             case "connect":
                 self.run.require_wiring().add(request["network"], request["settings"])
-                self._renew_heritage()
+                self._note_ports()
             case "disconnect":
                 self.run.require_wiring().remove(request["network"])
-                self._renew_heritage()
+                self._note_ports()
             case "stop":
                 self._note_stop(keep=bool(request.get("keep")))
             case what:
@@ -363,10 +358,11 @@ class Monitor:
         # Those who wait hear of the end when the container's ports and name are free and it is listed no
         # more; deleting its files, and its network, takes as long as it takes.
         self.run.disconnect(wait=bool(self.run.bindings))
-        withdrawn = self._withdraw() if self._goes() else ""
+        withdrawn = self._withdraw() if self._goes() else []
         self.server.announce(b"x", {"code": code})
         self._clean_up()
-        staging.delete(withdrawn)
+        for name in withdrawn:
+            staging.delete(name)
         self._tell_keeper(b"g")
         self.order.lock.remove()  # a slow reader keeps nothing but this process
         self.server.stop_listening()
@@ -386,7 +382,7 @@ class Monitor:
         self._tell_keeper(b"e")  # or slirp4netns is kept alive by its copies
         self.run.disconnect(wait=True)
         if self._goes():
-            removal.remove_files(self.container)
+            removal.remove_files(self.container, volumes=True)
         self._clean_up()
         self._tell_keeper(b"g")
         self.order.lock.remove()
@@ -414,25 +410,18 @@ class Monitor:
             keeper_start=self.keeper_start, boot=process.boot_id(), finished=False, error="",
         )  # fmt: skip
 
-    def _withdraw(self) -> str:
+    def _withdraw(self) -> list[str]:
         try:
-            return removal.withdraw(self.container)
+            return removal.withdraw(self.container, volumes=True)
         except RdockError as e:
             launch.debug(e.message)
             self.container.note_state(self.state, durable=True)
-            return ""
+            return []
 
     def _clean_up(self) -> None:
         self.run.end_group()
-        self.unmount_root()
+        rooting.release(self.container)
         removal.remove_bundle(self.container.id)
-
-    def unmount_root(self) -> None:
-        """Or its place could not be removed, in this mount namespace."""
-        try:
-            m.umount(self.container.root, m.MNT_DETACH)
-        except OSError:
-            pass  # the start failed before it was mounted
 
 
 def _fresh(container: Container) -> State:

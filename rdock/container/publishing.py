@@ -46,6 +46,10 @@ class Publishing:
         """Listen on the host. Raises what ports.bind raises."""
         self.listeners, self.bindings = ports.bind(endpoint.from_bindings(published))
 
+    @property
+    def is_served(self) -> bool:
+        return self._control is not None
+
     def serve(self, namespace: int, target: Target, *, transparent: bool) -> None:
         """Start a forwarder in the shared namespace, if there is anything to forward. Raises SystemFailure."""
         if not self.listeners:
@@ -91,25 +95,29 @@ class Publishing:
                 self.watch(self._server, again)
 
     def heritage(self) -> tuple[list[list[Any]], list[int]]:
-        """What another monitor needs of them: of each listener port and protocol, and descriptors."""
-        if self._control is None:
-            return [], []
-        fds = [self._control.fileno(), self._forwarder, *(each.socket.fileno() for each in self.listeners)]
+        """What another monitor needs of them: of each listener port and protocol, and descriptors.
+
+        Those of the listeners come last; before them those of the forwarder, if there is one.
+        """
+        fds = [] if self._control is None else [self._control.fileno(), self._forwarder]
+        fds += [each.socket.fileno() for each in self.listeners]
         return [[each.container_port, each.protocol] for each in self.listeners], fds
 
-    def inherit(self, found: list[list[Any]], fds: list[int]) -> None:
+    def inherit(self, found: list[list[Any]], fds: list[int], bindings: endpoint.Bindings) -> None:
         """Go on with those of another monitor."""
-        if fds:
+        self.bindings = bindings
+        rest = fds
+        if len(fds) > len(found):
             control, self._forwarder, *rest = fds
             self._control = sockets.socket(fileno=control)
-            self.listeners = [ports.adopt(fd, *each) for fd, each in zip(rest, found, strict=True)]
+        self.listeners = [ports.adopt(fd, *each) for fd, each in zip(rest, found, strict=True)]
 
     def release(self) -> None:
         """Stop listening; the forwarder ends."""
         self._let_go()
         for listener in self.listeners:
             listener.socket.close()
-        self.listeners = []
+        self.listeners, self.bindings = [], {}
 
     def _let_go(self) -> None:
         if self._control is not None:

@@ -23,21 +23,31 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def remove_files(container: Container) -> None:
-    """Remove a container that does not run: its record, its writable layer, its log, its name."""
-    staging.delete(withdraw(container))
+def remove_files(container: Container, *, volumes: bool) -> None:
+    """Remove a container that does not run: its record, its writable layer, its log, its name.
+
+    With `volumes` those too that nobody has named and nobody else uses.
+    """
+    for name in withdraw(container, volumes=volumes):
+        staging.delete(name)
 
 
-def withdraw(container: Container) -> str:
+def withdraw(container: Container, *, volumes: bool) -> list[str]:
     """Let a container that does not run disappear; its files, for staging.delete."""
     try:
         container = containers.load(container.id)  # it may have been renamed since it was read
     except RdockError:
         pass
-    name = staging.withdraw(container.directory)
+    names = []
+    if volumes and any(point.get("Type") == "volume" for point in container.mount_points or ()):
+        from rdock.container import mount_points
+
+        # Before the container: should this process be killed in between, it can be removed again, with all of them.
+        names += mount_points.withdraw_anonymous(container)
+    names.append(staging.withdraw(container.directory))
     containers.drop_name(container.name, container.id)
     events.note(container, "destroy")
-    return name
+    return names
 
 
 def remove_bundle(container_id: str) -> None:
@@ -170,8 +180,12 @@ def finish(container_id: str) -> None:
 
         handing_over.at_end(container)
     record.sweep(container.directory)
-    if container.host_config.auto_remove:
-        remove_files(container)
+    copying = containers.copy_lock(container_id).path
+    # It goes with its process, and has not had one if all that was killed was a copying of files.
+    is_kept = not state.started_at and os.path.exists(copying)
+    record.remove(copying)
+    if container.host_config.auto_remove and not is_kept:
+        remove_files(container, volumes=True)
 
 
 def _kill_process(container: Container, state: State) -> None:

@@ -45,10 +45,17 @@ def merge(config: Config, image: ImageConfig, *, given_command: bool) -> Config:
     )
     if not merged.entrypoint and not merged.cmd:
         raise InvalidParameter("no command specified")
-    for target in merged.volumes:
-        check_target(target, "volume specification")
+    if merged.volumes:
+        _check_volumes(merged)
     stop_signal(merged.stop_signal)
     return merged
+
+
+def _check_volumes(merged: Config) -> None:
+    from rdock.volume import targets
+
+    for target in merged.volumes:
+        targets.check(target, f"invalid volume specification: '{target}'")
 
 
 def expand_env(entries: list[str], environment: Mapping[str, str]) -> list[str]:
@@ -108,40 +115,11 @@ def parse_size(text: str | None, option: str) -> int:
     return size
 
 
-# Docker Desktop's consistency modes, which have long meant nothing.
-_NO_MATTER = ("cached", "consistent", "delegated")
-
-
-def parse_bind(text: str, directory: str) -> str:
-    """`-v SOURCE:TARGET[:OPTIONS]` → the same with an absolute source, which is made if it is missing.
-
-    Raises InvalidParameter in Docker's words.
-    """
-    parts = text.split(":")
-    if len(parts) > 3 or not all(parts):
-        why = "too many colons" if len(parts) > 3 else "empty section between colons"
-        raise InvalidParameter(f"invalid spec: {text}: {why}")
-    if len(parts) > 1 and parts[0].startswith("~"):
-        raise InvalidParameter(
-            f"invalid volume specification: '{text}': the shell has not expanded the ~, as in quotes"
-        )
-    if len(parts) > 1 and "/" in parts[0] and not parts[0].startswith(("/", ".")):
-        raise InvalidParameter(
-            f'"{parts[0]}" includes invalid characters for a local volume name, only "[a-zA-Z0-9][a-zA-Z0-9_.-]" are '
-            "allowed. If you intended to pass a host directory, use absolute path"
-        )
-    if len(parts) == 1 or not parts[0].startswith(("/", ".")):
-        raise InvalidParameter(f"invalid volume specification: '{text}': named and anonymous volumes are not there yet")
-    source, target, options = parts[0], parts[1], parts[2] if len(parts) == 3 else ""
-    for option in filter(None, options.split(",")):
-        if option not in ("ro", "rw", "z", "Z", *_NO_MATTER):
-            raise InvalidParameter(f"invalid mode: {options}")
-    source = os.path.normpath(os.path.join(directory, source))
-    target = check_target(target, "volume specification")
-    return f"{source}:{target}:{options}".rstrip(":")
-
-
 def parse_tmpfs(entries: list[str]) -> dict[str, str]:
+    if not entries:
+        return {}
+    from rdock.volume import targets
+
     found = {}
     for entry in entries:
         target, _, options = entry.partition(":")
@@ -149,7 +127,7 @@ def parse_tmpfs(entries: list[str]) -> dict[str, str]:
             name = option.partition("=")[0]
             if name not in _TMPFS_OPTIONS:
                 raise InvalidParameter(f"invalid tmpfs option: '{option}'")
-        found[check_target(target, "tmpfs")] = options
+        found[targets.check(target, "invalid tmpfs")] = options
     return found
 
 
@@ -225,22 +203,6 @@ def check_rootfs(path: str, directory: str) -> str:
     if found == "/":
         raise InvalidParameter("rootfs / is the host's own")
     return found
-
-
-def check_target(target: str, what: str) -> str:
-    """Where something is mounted in the container: absolute, not the root, and not below /proc.
-
-    Raises InvalidParameter. A mount over /proc would hide what rdock itself checks there (CVE-2019-16884).
-    """
-    if not target.startswith("/"):
-        raise InvalidParameter(f"invalid {what}: '{target}': mount path must be absolute")
-    path = os.path.normpath("/" + target.lstrip("/"))
-    if path == "/":
-        raise InvalidParameter(f"invalid {what}: destination can't be '/'")
-    if path == "/proc" or path.startswith("/proc/") or path == "/sys":
-        inside = path[:5].rstrip("/")
-        raise InvalidParameter(f"invalid {what}: '{target}': cannot be mounted because it is inside {inside}")
-    return path
 
 
 def parse_restart_policy(text: str) -> dict[str, Any]:

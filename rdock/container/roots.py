@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from rdock.container import owners
+from rdock.container import mount_points, owners
 from rdock.container.containers import Container
-from rdock.container.spec import INIT_PATH, split_bind
+from rdock.container.spec import INIT_PATH
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, SystemFailure, reason
 from rdock.image import images
 from rdock.linux.inroot import RESOLVE_NO_SYMLINKS, open_in_root
@@ -66,7 +66,7 @@ class Root(Value):
 
     def _mounts(self) -> set[Parts]:
         host = self.container.host_config
-        targets = [*_OWN, *host.tmpfs, *(split_bind(bind)[1] for bind in host.binds)]
+        targets = [*_OWN, *host.tmpfs, *(point.destination for point in mount_points.of(self.container))]
         targets += [device.get("PathInContainer", "") for device in host.devices]
         targets += [INIT_PATH] if host.init else []
         found = set()

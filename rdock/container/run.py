@@ -16,8 +16,7 @@ from rdock.container.stdio import Server
 from rdock.errors import NotRunning
 from rdock.linux import cgroup, namespaces
 from rdock.linux.inroot import O_PATH
-from rdock.network import endpoint, modes, sandbox, subnet, uplink
-from rdock.network.uplink import Uplink
+from rdock.network import modes, sandbox
 from rdock.runtime import engines
 from rdock.runtime.engines import Engine
 from rdock.runtime.parent import Created
@@ -26,9 +25,12 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from rdock.container.wiring import Wiring
+    from rdock.network.endpoint import Bindings
+    from rdock.network.private import Private
 
 
 MOST_FDS = 200
@@ -80,21 +82,20 @@ class Heritage(Value):
 class Run:
     """The present run."""
 
-    def __init__(self, container: Container) -> None:
+    def __init__(self, container: Container, sources: dict[str, str]) -> None:
         self.container = container
+        self.sources = sources
         self.engine: Engine = engines.choose(container.host_config.external_runtime)
-        self.subnet = subnet.choose()
         self.group: cgroup.Cgroup | None = None
-        self.bindings: endpoint.Bindings = {}
+        self.bindings: Bindings = {}
         """The published ports in force."""
         self.pid = 0
         self._since = time.monotonic()
         self._created: Created | None = None
         self._streams = (-1, -1, -1)
         self._terminal = -1
-        self._uplink: Uplink | None = None
         self.wiring = _wiring(container)
-        self._is_let_go = False
+        self._private = _private(container)
 
     @property
     def group_path(self) -> str:
@@ -102,8 +103,8 @@ class Run:
 
     @property
     def network_base(self) -> str:
-        """Base of the private network's addresses, empty if there is none."""
-        return self.subnet.base if self._uplink else ""
+        """The private network's addresses, empty if there is none; see network/subnet.py."""
+        return self._private.place(self.pid) if self._private else ""
 
     def make_group(self) -> None:
         self.group = cgroup.make(f"rdock-{self.container.id}")
@@ -132,13 +133,13 @@ class Run:
         try:
             bundle = spec.build(
                 container, user=user, files=files, uids=maps.uids, gids=maps.gids, cgroup_path=self.group_path,
-                console_size=console_size, shared=shared, linked=self._linked(),
+                console_size=console_size, shared=shared, linked=self._linked(), sources=self.sources,
                 devices=device_nodes.gather(host.devices) if host.devices else (),
             )  # fmt: skip
             if host.own:
                 from rdock.container import handing_over
 
-                handing_over.note(container, bundle)
+                handing_over.note(container)
             self._execute(bundle, maps.owner_outside(user.uid, user.gid) if container.owners else None)
         finally:
             shared.close()
@@ -153,6 +154,7 @@ class Run:
             container.directory, mode, container.config.hostname, addresses, nameserver, _resolving(container),
             is_named=self.wiring is not None and self.wiring.is_named,
             links=[(link.lease.address, link.hosts_line) for link in self.wiring.links] if self.wiring else (),
+            host_address=self._private.host_address if self._private else "",
         )  # fmt: skip
 
     def _linked(self) -> list[str]:
@@ -168,8 +170,9 @@ class Run:
             self.wiring.prepare()
             self.bindings = self.wiring.publishing.bindings
             return self.wiring.addresses, self.wiring.nameserver
-        if self.container.host_config.network_mode == "slirp4netns":
-            return [self.subnet.address], self.subnet.resolver
+        if self._private is not None:
+            self.bindings = self._private.prepare(self.container.published)
+            return self._private.addresses, self._private.nameserver
         return [], ""
 
     def _execute(self, bundle: dict[str, Any], owner: tuple[int, int] | None) -> None:
@@ -201,35 +204,41 @@ class Run:
         if self.wiring is not None:
             self.wiring.connect(fds["network"])
             return
-        host = self.container.host_config
-        wanted = endpoint.from_bindings(self.container.published)
-        if host.network_mode != "slirp4netns":
-            return
-        self._uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
-        uplink.await_ready(self._uplink)
-        if wanted:
-            self.bindings = uplink.publish(self._uplink, wanted)
+        if self._private is not None:
+            self.bindings = self._private.connect(fds, self.bindings)
 
     def mend_network(self, ended: list[int]) -> bool:
-        """Put another slirp4netns in the place of one that is among the processes that have ended; whether it was.
+        """Put another slirp4netns or pasta in the place of one that is among those that have ended; whether it was.
 
         With the ports of the host that were in force, if they are still free. Raises RdockError, OSError.
         """
-        if self._uplink is None or self._is_let_go or self._uplink.pid not in ended:
+        if self._private is None or self._private.pid not in ended or not self._private.forget():
             return False
-        os.close(self._uplink.alive)
-        os.close(self._uplink.log)
-        self._uplink = None
         fds = namespaces.open_all(self.pid, ("user", "network"))
         try:
-            self._uplink = uplink.start(fds["user"], fds["network"], self.container.bundle, self.subnet)
+            self.bindings = self._private.connect(fds, self.bindings)
         finally:
             for fd in fds.values():
                 os.close(fd)
-        uplink.await_ready(self._uplink)
-        if self.bindings:
-            self.bindings = uplink.publish(self._uplink, endpoint.from_bindings(self.bindings))
         return True
+
+    def watch_inherited(self, server: Server, mend: Callable[[list[int]], None]) -> None:
+        """Have `mend_network` be called, by `mend`, when a slirp4netns or pasta ends that is no child of ours."""
+        pid = self._private.pid if self._private else 0
+        if not pid:
+            return
+        try:
+            ended = os.pidfd_open(pid)
+        except ProcessLookupError:
+            mend([pid])
+            return
+
+        def replace() -> None:
+            server.forget(ended)
+            os.close(ended)
+            mend([pid])
+
+        server.watch(ended, replace)
 
     def require_wiring(self) -> Wiring:
         """Its place on networks. Raises NotRunning if it has none, or there is no run."""
@@ -257,18 +266,17 @@ class Run:
         streams = {name: fd for name, fd in zip(names, self._streams, strict=True) if fd >= 0}
         fds = [self._terminal] if self._terminal >= 0 else list(streams.values())
         fds += self.engine.remains.values()
-        if self._uplink is not None:
-            fds += [self._uplink.alive, self._uplink.log]
+        fds += self._private.heritage() if self._private else []
         wiring, more = self.wiring.heritage() if self.wiring is not None else ({}, [])
         fds += more
         return Heritage(
             wiring=wiring, count=len(fds), wires=len(more), pid=self.pid, since=self._since,
             terminal=self._terminal >= 0,
             streams=list(streams), remains=list(self.engine.remains),
-            uplink_pid=self._uplink.pid if self._uplink else 0, fds=fds,
+            uplink_pid=self._private.pid if self._private else 0, fds=fds,
         )  # fmt: skip
 
-    def inherit(self, heritage: Heritage | None, group: str, bindings: endpoint.Bindings) -> None:
+    def inherit(self, heritage: Heritage | None, group: str, bindings: Bindings) -> None:
         """Go on with the run of another monitor."""
         self.group = cgroup.Cgroup(group) if group else None
         self.bindings = bindings
@@ -278,10 +286,10 @@ class Run:
         first = 1 if heritage.terminal else len(heritage.streams)
         self.engine.remains |= dict(zip(heritage.remains, heritage.fds[first:], strict=False))
         if heritage.wires and self.wiring is not None:
-            self.wiring.inherit(heritage.wiring, heritage.fds[-heritage.wires :])
-        if heritage.uplink_pid:
+            self.wiring.inherit(heritage.wiring, heritage.fds[-heritage.wires :], bindings)
+        if heritage.uplink_pid and self._private is not None:
             alive, log = heritage.fds[-2:]
-            self._uplink = Uplink(heritage.uplink_pid, alive, -1, self.container.bundle, log)
+            self._private.inherit(heritage.uplink_pid, alive, log)
         if heritage.terminal:
             self._terminal = heritage.fds[0]
         else:
@@ -316,12 +324,8 @@ class Run:
         """Let the way out of the network end; with `wait` its ports are free afterwards."""
         if self.wiring is not None:
             self.wiring.release()
-        if self._uplink is not None and not self._is_let_go:
-            self._is_let_go = True
-            uplink.let_go(self._uplink)
-        if self._uplink is not None and wait:
-            uplink.reap(self._uplink)
-            self._uplink = None
+        if self._private is not None:
+            self._private.disconnect(wait=wait)
 
     def end_group(self) -> None:
         """Kill what is left in the control group, and remove it."""
@@ -332,11 +336,21 @@ class Run:
 def _wiring(container: Container) -> Wiring | None:
     """Only what is on networks needs the modules for it."""
     mode = container.host_config.network_mode
-    if mode in (*modes.MODES, "default") or mode.startswith(sharing.CONTAINER):
+    if modes.kind(mode) in (*modes.MODES, "default") or mode.startswith(sharing.CONTAINER):
         return None
     from rdock.container.wiring import Wiring
 
     return Wiring(container)
+
+
+def _private(container: Container) -> Private | None:
+    """Likewise of what has a network of its own."""
+    mode = container.host_config.network_mode
+    if modes.kind(mode) not in modes.PRIVATE:
+        return None
+    from rdock.network import private
+
+    return private.make(mode, container.bundle)
 
 
 def _resolving(container: Container) -> sandbox.Resolving:

@@ -16,11 +16,11 @@ from rdock.container.containers import Container
 from rdock.container.sharing import NOTHING_SHARED, Shared
 from rdock.container.users import User
 from rdock.errors import InvalidParameter
-from rdock.linux.idmap import Mapping
+from rdock.linux import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 # Nothing newer than 1.0.2 is used in it, and older runtimes refuse a later number.
@@ -42,6 +42,7 @@ MASKED_PATHS = [
 ]
 READONLY_PATHS = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]
 INIT_PATH = "/sbin/docker-init"
+NOTHING_PREPARED: Mapping[str, str] = {}
 
 
 def build(
@@ -49,19 +50,21 @@ def build(
     *,
     user: User,
     files: dict[str, str],
-    uids: tuple[Mapping, ...],
-    gids: tuple[Mapping, ...],
+    uids: tuple[idmap.Mapping, ...],
+    gids: tuple[idmap.Mapping, ...],
     cgroup_path: str = "",
     console_size: tuple[int, int] | None = None,
     shared: Shared = NOTHING_SHARED,
     devices: list[tuple[str, str]] | tuple[()] = (),
     linked: Sequence[str] = (),
+    sources: Mapping[str, str] = NOTHING_PREPARED,
 ) -> dict[str, Any]:
     """The spec of a container's next run.
 
-    `files` are the generated ones (target → path on the host), `uids` and `gids` the container's id map
-    below the user namespace that rdock itself is in, `devices` nodes of the host with their places in the container,
-    `linked` the variables that tell of containers it is linked to.
+    `files` are the generated ones (target → path on the host), `uids` and `gids` the container's id map below the
+    user namespace that rdock itself is in, `devices` nodes of the host with their places in the container, `linked` the
+    variables that tell of containers it is linked to, `sources` what was prepared for mounts, by their destinations
+    (mounting.py).
     Raises InvalidParameter.
     """
     config, host = container.config, container.host_config
@@ -84,7 +87,7 @@ def build(
             capabilities=capabilities,
             console_size=console_size,
         ),
-        "mounts": _mounts(container, files, gids, shared, devices, cgroup=bool(cgroup_path)),
+        "mounts": _mounts(container, files, gids, shared, devices, sources, cgroup=bool(cgroup_path)),
         "linux": {
             "namespaces": [
                 {"type": kind, "path": shared.paths[kind]} if kind in shared.paths else {"type": kind}
@@ -102,6 +105,9 @@ def build(
         spec["linux"] |= {"uidMappings": _id_map(uids), "gidMappings": _id_map(gids)}
     if cgroup_path:
         spec["linux"]["cgroupsPath"] = cgroup_path
+    if any(point.get("Propagation") not in (None, "", "private", "rprivate") for point in container.mount_points or ()):
+        # What is mounted on the host later is seen below such a mount; never the other way round.
+        spec["linux"]["rootfsPropagation"] = "rslave"
     if not host.privileged and not security_options.shows_system_paths(host.security_opt):
         spec["linux"]["maskedPaths"] = MASKED_PATHS
         spec["linux"]["readonlyPaths"] = READONLY_PATHS
@@ -156,11 +162,11 @@ def process(
     return result
 
 
-def _id_map(mappings: tuple[Mapping, ...]) -> list[dict[str, int]]:
+def _id_map(mappings: tuple[idmap.Mapping, ...]) -> list[dict[str, int]]:
     return [{"containerID": entry.inside, "hostID": entry.outside, "size": entry.size} for entry in mappings]
 
 
-def _sysctls(network_mode: str, gids: tuple[Mapping, ...]) -> dict[str, str]:
+def _sysctls(network_mode: str, gids: tuple[idmap.Mapping, ...]) -> dict[str, str]:
     """Inside its own network a container may bind low ports and ping, as with Docker."""
     if network_mode == "host":
         return {}
@@ -176,9 +182,10 @@ def _sysctls(network_mode: str, gids: tuple[Mapping, ...]) -> dict[str, str]:
 def _mounts(
     container: Container,
     files: dict[str, str],
-    gids: tuple[Mapping, ...],
+    gids: tuple[idmap.Mapping, ...],
     shared: Shared,
     devices: list[tuple[str, str]] | tuple[()],
+    sources: Mapping[str, str],
     *,
     cgroup: bool,
 ) -> list[dict[str, Any]]:
@@ -216,9 +223,10 @@ def _mounts(
     wanted = {
         target: _mount(target, "tmpfs", "tmpfs", _tmpfs_options(options)) for target, options in host.tmpfs.items()
     }
-    for bind in host.binds:
-        source, target, options = split_bind(bind)
-        wanted[target] = _mount(target, "bind", source, ["rbind", "rprivate", *options])
+    if container.mount_points or host.binds:
+        from rdock.container import mount_entries
+
+        wanted |= mount_entries.of(container, sources, devpts)
     for source, target in devices:
         wanted[target] = _mount(target, "bind", source, ["bind", "nosuid", "noexec"])
     if host.init:
@@ -253,10 +261,5 @@ def _mount(target: str, fstype: str, source: str, options: list[str]) -> dict[st
 
 
 def _tmpfs_options(text: str) -> list[str]:
-    return ["noexec", "nosuid", "nodev", *filter(None, text.split(","))]
-
-
-def split_bind(bind: str) -> tuple[str, str, list[str]]:
-    """A stored bind, SOURCE:TARGET[:OPTIONS], in which colons of the source are not possible."""
-    source, target, *options = bind.split(":")
-    return source, target, [o for o in (options[0].split(",") if options else []) if o in ("ro", "rw")]
+    given = [word for word in text.split(",") if word]
+    return [*(word for word in ("noexec", "nosuid", "nodev") if word.removeprefix("no") not in given), *given]

@@ -37,7 +37,7 @@ def claim(container: Container) -> Made | None:
             break
         if state.monitor_pid and not state.is_attended and patience <= 0:
             raise lifecycle.in_use_elsewhere(container, "start")
-        patience -= lifecycle.await_step(state)
+        patience -= lifecycle.await_step(state, container.id)
     try:
         made = Made(containers.load(container.id), lock)
         if made.container.state().can_start:
@@ -65,7 +65,10 @@ def start(
         os.makedirs(container.bundle, mode=0o700, exist_ok=True)
         record.remove(container.stop_mark)
         directories = [] if container.rootfs else images.root_directories(images.lookup(container.image))
-        _make_sources(container)
+        if container.mount_points or container.host_config.binds:
+            from rdock.container import mount_points, mounting
+
+            mounting.make_sources(container, mount_points.of(container))
     except BaseException as e:
         _give_up(made)
         if isinstance(e, OSError):
@@ -105,21 +108,10 @@ def _attach_to_successor(container: Container) -> sockets.socket | None:
     return connection
 
 
-def _make_sources(container: Container) -> None:
-    """A source of `-v` that is missing becomes a directory, as with Docker."""
-    for bind in container.host_config.binds:
-        source = bind.split(":")[0]
-        if not os.path.lexists(source):
-            try:
-                os.makedirs(source, exist_ok=True)
-            except OSError as e:
-                raise system_failure("cannot make the source of a mount", e) from e
-
-
 def _give_up(made: Made) -> None:
     """A container whose start did not come about, before there was a monitor to clear up."""
     if made.container.host_config.auto_remove:
-        removal.remove_files(made.container)
+        removal.remove_files(made.container, volumes=True)
     removal.remove_bundle(made.container.id)
     made.lock.remove()
 

@@ -19,7 +19,7 @@ from rdock.errors import Conflict, Forbidden, InvalidParameter, NotRunning, Rdoc
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
 from rdock.network import endpoint_options, hub, leases, networks, plumbing
-from rdock.network.hub import Use
+from rdock.network.hub import Plan, Use
 from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.network.plumbing import Attachment
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rdock.container.stdio import Server
+    from rdock.network.endpoint import Bindings
 
-# How long another hub is tried for, in seconds, should it be killed.
-_PATIENCE = 5.0
+# Seconds until another try, if there cannot be a process to look for another hub.
+_PAUSE = 0.1
 
 
 class Wiring:
@@ -50,6 +51,8 @@ class Wiring:
         self._is_connected = False
         self.links: list[Link] = []
         """To those on the default network that run."""
+        self._seeking: sockets.socket | None = None
+        """To who looks for another hub, while there is none: `use` then is what there was of the one before."""
         self._server: Server | None = None
         self._on_change: Callable[[], None] = lambda: None
         self.note = ""
@@ -59,19 +62,20 @@ class Wiring:
 
     def prepare(self) -> None:
         """Take addresses and ports. Raises RdockError, with nothing left taken after `release`."""
-        self.use = hub.use(config.current().holder_linger / 2, rootless.held())
+        self.use = hub.use(_plan())
         # As it is by now: it may have been connected elsewhere since its monitor began.
         self.container = containers.as_it_is(self.container)
         leading = next((name for name in self._by_priority() if not networks.lookup(name).internal), "")
-        if leading:  # what is on internal networks only is not to be reached from outside, either
-            self.publishing.bind(self.container.published)
+        if leading:
+            self._bind_ports()
         with networks.locked():
             for name in self._by_priority():
                 self._take(name, self.container.networks[name], leads_out=name == leading)
 
     def _take(self, name: str, settings: dict[str, Any], *, leads_out: bool) -> Attachment:
-        """Take addresses of a network, under the network lock."""
+        """Take addresses of a network, under the network lock. Raises RdockError, with nothing taken then."""
         network = networks.settled(networks.lookup(name))
+        interface = self._interface(network, settings)
         names = self._names(network, settings)
         is_default = network.name == networks.DEFAULT
         aliases = linking.of(self.container) if is_default else linking.of_endpoint(settings)
@@ -80,8 +84,11 @@ class Wiring:
             servers=self.container.host_config.dns if names else (), links=aliases,
         )  # fmt: skip
         if is_default:
-            self._settle_links(leases.of_network(network.id), lease)
-        interface = self._interface(network, settings)
+            try:
+                self._settle_links(leases.of_network(network.id), lease)
+            except RdockError:
+                leases.give_back(network.id, self.container.id)
+                raise
         made = Attachment(network, lease, interface, leads_out)
         self.attachments.append(made)
         return made
@@ -121,7 +128,10 @@ class Wiring:
         for attachment in self.attachments:
             networks.note(attachment.network, "connect", container=self.container.id)
         self._serve_ports()
-        self.note = hub.await_way_out(self.use)
+        try:
+            self.note = hub.await_way_out(self.use)
+        except SystemFailure as e:
+            self.note = e.message  # should the hub be gone, `watch` sees to another one
 
     @property
     def addresses(self) -> list[str]:
@@ -154,6 +164,24 @@ class Wiring:
             tuple(str(pool.block) for each in self.attachments for pool in each.network.pools),
         )  # fmt: skip
 
+    def _bind_ports(self) -> None:
+        """Listen at the published ports, unless that is so. Raises what ports.bind raises."""
+        if not self.publishing.listeners:
+            self.publishing.bind(self.container.published)
+
+    def _settle_ports(self) -> None:
+        """Have published ports lead to where the container is now, and free while it is on internal networks only, or
+        on none: then it is not to be reached from outside."""
+        if all(each.network.internal for each in self.attachments):
+            self.publishing.release()
+        elif self.publishing.is_served:
+            self.publishing.aim(self.target())
+        else:
+            self._bind_ports()
+            self._serve_ports()
+            if self._server is not None:
+                self.publishing.watch(self._server, self._serve_ports_again)
+
     def _serve_ports(self) -> None:
         if self.use is not None:
             self.publishing.serve(self.use.namespace, self.target(), transparent=self.use.transparent)
@@ -164,7 +192,7 @@ class Wiring:
         """From now on mind whether the hub is there. `on_change` is told when another one is."""
         self._server, self._on_change = server, on_change
         if self.use is not None:
-            server.watch(self.use.connection.fileno(), self._rejoin)
+            self._mind_hub()
         self.publishing.watch(server, self._serve_ports_again)
 
     def _serve_ports_again(self) -> None:
@@ -172,37 +200,71 @@ class Wiring:
         self._serve_ports()
         self._on_change()
 
-    def _rejoin(self) -> None:
-        """The hub has gone: take part in another, with the same namespace."""
+    def _mind_hub(self) -> None:
         assert self.use is not None and self._server is not None
-        self._server.forget(self.use.connection.fileno())
-        if self._find_another(self.use):
-            self._server.watch(self.use.connection.fileno(), self._rejoin)
-            self._on_change()
+        self.use.connection.setblocking(False)
+        self._server.watch(self.use.connection.fileno(), self._hear_hub)
 
-    def _find_another(self, old: Use) -> bool:
-        old.connection.close()
-        until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                found = hub.use(config.current().holder_linger / 2, rootless.held(), old.namespace)
-                break
-            except RdockError as e:
-                debug(f"network: {e.message}")
-                if time.monotonic() > until:
-                    os.close(old.namespace)
-                    self.use = None  # what goes on without it are the container's own networks
-                    return False
-                time.sleep(0.1)
-        self.use = found
+    def _hear_hub(self) -> None:
+        """The hub tells of another way out, or has gone."""
+        assert self.use is not None
         try:
-            hub.await_way_out(found)
+            packet = self.use.connection.recv(4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet = b""
+        if packet[:1] == b"r":
+            self.note = packet[1:].decode()
+        else:
+            self._seek()
+
+    def _seek(self) -> None:
+        """Have another hub looked for, with the same namespace; what the container has of it is not touched by that.
+
+        The connection stays open, so that another monitor, if this one is killed meanwhile, sees what this one saw.
+        """
+        assert self.use is not None and self._server is not None
+        try:
+            self._seeking = hub.seek(_plan(), self.use.namespace)
+        except OSError as e:
+            debug(f"network: {e}")
+            time.sleep(_PAUSE)  # the connection is ready at once, again
+            return
+        self._server.forget(self.use.connection.fileno())
+        self._server.watch(self._seeking.fileno(), self._rejoin)
+
+    def _rejoin(self) -> None:
+        """There is another hub."""
+        assert self.use is not None and self._server is not None and self._seeking is not None
+        try:
+            found = hub.found(self._seeking)
+        except SystemFailure as e:
+            debug(f"network: {e.message}")
+            found = None
+        self._stop_seeking()
+        if found is None:
+            # Who looked for one was killed. The connection is ready at once, again.
+            time.sleep(_PAUSE)
+            self._mind_hub()
+            return
+        old, self.use = self.use, found
+        old.connection.close()
+        self._mind_hub()
+        try:
             if not os.path.sameopenfile(found.namespace, old.namespace):
                 self._move(old.namespace, found.namespace)
         except RdockError as e:
             debug(f"network: {e.message}")
         os.close(old.namespace)
-        return True
+        self._on_change()
+
+    def _stop_seeking(self) -> None:
+        if self._seeking is not None:
+            if self._server is not None:
+                self._server.forget(self._seeking.fileno())
+            self._seeking.close()
+            self._seeking = None
 
     def _move(self, old: int, new: int) -> None:
         """Somebody was faster who did not have the namespace, and has made another: go there."""
@@ -219,18 +281,21 @@ class Wiring:
         if self.use is None:
             raise SystemFailure("the shared network namespace is gone")
         shared = self.use.namespace
-        leads_out = not any(each.leads_out for each in self.attachments) and not networks.lookup(name).internal
         self.container = containers.as_it_is(self.container)
         with networks.locked():
-            made = self._take(name, settings, leads_out=leads_out)
+            made = self._take(name, settings, leads_out=False)
         try:
+            if not made.network.internal:
+                self._bind_ports()
             self._in_container(lambda namespace: plumbing.join(namespace, shared, [made]))
             changing.set_networks(self.container, {name: settings}, ())
         except BaseException:
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [made]))
             self._drop(made)
+            self._settle_ports()
             raise
-        self._retarget()
+        self._lead_out()
+        self._settle_ports()
 
     def remove(self, name: str) -> None:
         """Take the running container off a network. Raises RdockError."""
@@ -243,20 +308,26 @@ class Wiring:
             shared = self.use.namespace
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [found]))
         self._drop(found)
-        if found.leads_out:
-            self._lead_elsewhere()
-        self._retarget()
+        self._lead_out()
+        self._settle_ports()
 
-    def _lead_elsewhere(self) -> None:
-        """The default route was on the network that is gone: another one's takes its place."""
-        other = next((each for each in self.attachments if not each.network.internal), None)
-        if other is not None:
-            leading = other._replace(leads_out=True)
-            self.attachments[self.attachments.index(other)] = leading
-            try:
-                self._in_container(lambda namespace: plumbing.lead_out(namespace, leading))
-            except SystemFailure as e:
-                debug(f"network: {e.message}")  # it has made something else of its interface
+    def _lead_out(self) -> None:
+        """Have the default route on the network that has precedence among those where the container is by now."""
+        self.container = containers.as_it_is(self.container)
+        on = {each.network.name: each for each in self.attachments if not each.network.internal}
+        best = next((on[name] for name in self._by_priority() if name in on), None)
+        former = next((each for each in self.attachments if each.leads_out), None)
+        if best is None or best is former:
+            return
+        leading = best._replace(leads_out=True)
+        self.attachments = [
+            leading if each is best else each._replace(leads_out=False) if each is former else each
+            for each in self.attachments
+        ]
+        try:
+            self._in_container(lambda namespace: plumbing.lead_out(namespace, leading, former))
+        except RdockError as e:
+            debug(f"network: {e.message}")  # it has made something else of its interface, or has just ended
 
     def _drop(self, attachment: Attachment) -> None:
         self.attachments = [each for each in self.attachments if each.interface != attachment.interface]
@@ -265,18 +336,18 @@ class Wiring:
 
     def _in_container(self, work: Callable[[int], None]) -> None:
         """Do something with the container's network namespace."""
+        process = self.container.recorded_state().process
         try:
-            fds = namespaces.open_all(self.container.recorded_state().pid, ("network",))
+            fds = namespaces.open_all(process.pid, ("network",))
         except OSError as e:
             raise NotRunning(self.container.id) from e
         try:
+            # Asked now: a pid that had been another's by then would have been so still.
+            if not process.is_alive():
+                raise NotRunning(self.container.id)
             work(fds["network"])
         finally:
             os.close(fds["network"])
-
-    def _retarget(self) -> None:
-        """Published ports lead to where the container is now."""
-        self.publishing.aim(self.target())
 
     # -- from a monitor to the next ----------------------------------------------------------------
 
@@ -291,12 +362,12 @@ class Wiring:
         }  # fmt: skip
         return found, [self.use.connection.fileno(), self.use.namespace, *fds]
 
-    def inherit(self, found: dict[str, Any], fds: list[int]) -> None:
-        """Go on with that of another monitor. Raises RdockError."""
+    def inherit(self, found: dict[str, Any], fds: list[int], bindings: Bindings) -> None:
+        """Go on with that of another monitor; `bindings` are the published ports on record. Raises RdockError."""
         connection, namespace, *rest = fds
         self.use = Use(sockets.socket(fileno=connection), namespace, Subnet(found["base"]), found["transparent"])
         self._is_connected = True
-        self.publishing.inherit(found["published"], rest)
+        self.publishing.inherit(found["published"], rest, bindings)
         for network_id, interface, leads_out in found["attachments"]:
             lease = leases.of_network(network_id).get(self.container.id)
             network = networks.find(network_id)
@@ -307,6 +378,7 @@ class Wiring:
 
     def release(self) -> None:
         """Give ports and addresses back, and part from the hub. Never fails."""
+        self._stop_seeking()
         self.publishing.release()
         if self.attachments:
             try:
@@ -324,6 +396,10 @@ class Wiring:
             self.use.connection.close()
             os.close(self.use.namespace)
             self.use = None
+
+
+def _plan() -> Plan:
+    return Plan(config.current().holder_linger / 2, rootless.held(), rootless.leave_own_mounts)
 
 
 def is_attended(container_id: str) -> bool:

@@ -50,11 +50,12 @@ _SPACE_BYTES = 16 << 20
 _SPACE_ENTRIES = 256
 
 
-def apply(chunks: Iterable[bytes], root: int, *, strict_end: bool = False) -> Content:
+def apply(chunks: Iterable[bytes], root: int, *, strict_end: bool = False, whiteouts: bool = True) -> Content:
     """Unpack a layer, compressed or not, into the empty directory `root`, and say what it is.
 
     Reads the stream to its very end, for the DiffID. `strict_end` refuses a tar archive without end
-    mark, where no digest would tell that it is cut off. Raises DataLoss, InvalidParameter, SystemFailure.
+    mark, where no digest would tell that it is cut off. Without `whiteouts` names that look like such are names like
+    others. Raises DataLoss, InvalidParameter, SystemFailure.
     """
     digest = hashlib.sha256()
 
@@ -64,7 +65,7 @@ def apply(chunks: Iterable[bytes], root: int, *, strict_end: bool = False) -> Co
             yield chunk
 
     source = compression.in_thread(content())
-    changeset = _Changeset(root)
+    changeset = _Changeset(root, whiteouts=whiteouts)
     try:
         stream = Stream(source)
         changeset.unpack(Reader(stream, strict_end=strict_end))
@@ -101,8 +102,9 @@ class _Ids:
 class _Changeset:
     """The state of one unpacking."""
 
-    def __init__(self, root: int) -> None:
+    def __init__(self, root: int, *, whiteouts: bool) -> None:
         self.root = root
+        self.knows_whiteouts = whiteouts
         self.tree = Tree(root)
         self.ids = _Ids()
         self.size = 0
@@ -151,7 +153,7 @@ class _Changeset:
                 raise DataLoss("the root is not a directory")
             self._directory(entry, parts)
             return
-        if b"/.wh." in b"/" + entry.name and self._is_mark(parts):
+        if self.knows_whiteouts and b"/.wh." in b"/" + entry.name and self._is_mark(parts):
             return
         kind = entry.kind
         if kind == REGULAR:
@@ -193,7 +195,7 @@ class _Changeset:
             elif entry.size:
                 self._write(fd, reader.data())
             self.size += entry.real_size
-            self._note_failed(entry, self.tree.finish_file(fd, entry.mode, owner, entry.mtime, _xattrs(entry)))
+            self._note_failed(entry, self.tree.finish_file(fd, entry.mode, owner, entry.mtime, allowed_xattrs(entry)))
         finally:
             os.close(fd)
 
@@ -211,7 +213,7 @@ class _Changeset:
     def _directory(self, entry: Entry, parts: list[bytes]) -> None:
         owner = self._owner(entry)
         new = bool(parts) and self.tree.make_directory(parts)
-        xattrs = _xattrs(entry)
+        xattrs = allowed_xattrs(entry)
         if new and self._whiteouts and tuple(parts) in self._whiteouts:
             # Removed and made anew in one layer: what the layers below have in it is gone.
             xattrs = {**xattrs, **_OPAQUE_XATTRS}
@@ -268,7 +270,7 @@ class _Changeset:
             os.close(self.tree.create_file([*parts[:-1], _WHITEOUT + parts[-1]]))
 
 
-def _xattrs(entry: Entry) -> dict[str, bytes]:
+def allowed_xattrs(entry: Entry) -> dict[str, bytes]:
     """The attributes that an image may set."""
     if entry.xattrs is None:
         return {}

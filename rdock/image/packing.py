@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeAlias
 
+    from rdock.linux.idmap import Maps
+
     Note: TypeAlias = "Callable[[str], None]"
 
 _PIECE = 256 << 10
@@ -50,9 +52,25 @@ def pack(
     A layer has whiteouts for what is deleted, and cannot hold names that look like such. `was` is what the changes are
     against. `note` is told what is left out. Raises SystemFailure.
     """
-    packer = _Packer(is_layer, note)
+    return _archive(_Packer(is_layer, note).members(changes, _Root(root, was)))
+
+
+def pack_directory(name: bytes, changes: Iterable[Change], root: Union, *, note: Note) -> Iterator[bytes]:
+    """The archive of a directory, and of all in it as `changes` tells, under a name; without one, of what is in it."""
+    found, xattrs = _about_root(root)
+    return _archive(_Packer(False, note).directory(name, found, xattrs, changes))
+
+
+def pack_one(name: bytes, handle: int, *, note: Note, owners: Maps | None = None) -> Iterator[bytes]:
+    """The archive of one thing that is no directory, by its O_PATH descriptor; not of a socket.
+
+    `owners`: it has the owner of this id map, and is told with the one inside.
+    """
+    return _archive(_Packer(False, note).one(name, handle, owners))
+
+
+def _archive(members: Iterator[bytes]) -> Iterator[bytes]:
     try:
-        members = packer.members(changes, _Root(root, was))
         pending = bytearray()
         for piece in members:
             pending += piece
@@ -117,6 +135,33 @@ class _Packer:
             else:
                 yield from self._member(change, change.stat)
 
+    def directory(
+        self, name: bytes, found: os.stat_result, xattrs: dict[str, bytes], changes: Iterable[Change]
+    ) -> Iterator[bytes]:
+        yield self._header((name or b".") + b"/", DIRECTORY, found, xattrs)
+        for change in changes:
+            if change.stat is not None:
+                below = change._replace(parts=(name, *change.parts)) if name else change
+                yield from self._member(below, change.stat)
+
+    def one(self, name: bytes, handle: int, owners: Maps | None) -> Iterator[bytes]:
+        found = os.fstat(handle)
+        if owners is not None:
+            found = with_owner(found, *owners.owner_inside(found.st_uid, found.st_gid))
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), b"")
+        if kind == REGULAR:
+            fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                yield from self._file(fd, name, found)
+            finally:
+                os.close(fd)
+        elif kind == SYMLINK:
+            yield self._header(name, kind, found, {}, link=os.readlink(b"", dir_fd=handle))
+        elif kind:
+            yield self._header(name, kind, found, {})
+        else:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+
     def _header(
         self,
         name: bytes,
@@ -163,7 +208,11 @@ class _Packer:
             return
         try:
             if kind == REGULAR:
-                yield from self._file(change)
+                fd = open_file(change.fd, change.parts[-1])
+                try:
+                    yield from self._file(fd, path, found)
+                finally:
+                    os.close(fd)
             elif kind == SYMLINK:
                 yield self._header(path, kind, found, {}, link=os.readlink(change.parts[-1], dir_fd=change.fd))
             else:
@@ -179,32 +228,25 @@ class _Packer:
 
     # -- content -----------------------------------------------------------------------------------
 
-    def _file(self, change: Change) -> Iterator[bytes]:
-        fd = open_file(change.fd, change.parts[-1])
-        try:
-            found = os.fstat(fd)
-            assert change.stat is not None
-            if (found.st_uid, found.st_gid) != (change.stat.st_uid, change.stat.st_gid):
-                # In a root that has others than are to be told (container/owners.py).
-                found = with_owner(found, change.stat.st_uid, change.stat.st_gid)
-            xattrs = kept_xattrs(fd)
-            extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None
-            if extents is None:
-                yield self._header(change.path, REGULAR, found, xattrs, size=found.st_size)
-                yield from _content(fd, 0, found.st_size)
-                yield padding(found.st_size)
-                return
-            described = sparse_map(extents)
-            stored = sum(length for _, length in extents)
-            yield self._header(
-                change.path, REGULAR, found, xattrs, size=len(described) + stored, sparse_size=found.st_size
-            )
-            yield described
-            for start, length in extents:
-                yield from _content(fd, start, length)
-            yield padding(stored)
-        finally:
-            os.close(fd)
+    def _file(self, fd: int, path: bytes, owner: os.stat_result | None = None) -> Iterator[bytes]:
+        """`owner`: of whom it is, in a root that has others than are to be told (container/owners.py)."""
+        found = os.fstat(fd)
+        if owner is not None and (found.st_uid, found.st_gid) != (owner.st_uid, owner.st_gid):
+            found = with_owner(found, owner.st_uid, owner.st_gid)
+        xattrs = kept_xattrs(fd)
+        extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None
+        if extents is None:
+            yield self._header(path, REGULAR, found, xattrs, size=found.st_size)
+            yield from _content(fd, 0, found.st_size)
+            yield padding(found.st_size)
+            return
+        described = sparse_map(extents)
+        stored = sum(length for _, length in extents)
+        yield self._header(path, REGULAR, found, xattrs, size=len(described) + stored, sparse_size=found.st_size)
+        yield described
+        for start, length in extents:
+            yield from _content(fd, start, length)
+        yield padding(stored)
 
 
 def _extents(fd: int, found: os.stat_result) -> list[tuple[int, int]] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import sys
 
-from rdock.linux.netlink import CREATE, EXCL, NETFILTER, Netlink, attribute, big_u32, nested, text
+from rdock.linux.netlink import CREATE, EXCL, NETFILTER, Netlink, attribute, big_u32, nested, text, u8
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -40,6 +40,7 @@ IFNAME_SIZE = 16
 _META = {"mark": 3, "iifname": 6, "oifname": 7, "nfproto": 15, "l4proto": 16}
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 _ESTABLISHED, _RELATED = 2, 4
+_REJECT_WITH_RESET, _REJECT_WITH_ICMP, _PORT_UNREACHABLE = 1, 2, 1
 
 
 class Change(Value):
@@ -246,6 +247,16 @@ def set_mark(mark: int) -> bytes:
 def accept() -> bytes:
     verdict = nested(_DATA_VERDICT, (big_u32(_VERDICT_CODE, 1),))
     return _expression("immediate", big_u32(1, _VERDICT_REGISTER), nested(2, (verdict,)))
+
+
+def reset() -> bytes:
+    """Refuse a packet of TCP, as if nobody listened. Not every kernel knows this expression."""
+    return _expression("reject", big_u32(1, _REJECT_WITH_RESET))
+
+
+def refuse() -> bytes:
+    """Tell the sender, by ICMP of its family, that nobody listens. Not every kernel knows this expression."""
+    return _expression("reject", big_u32(1, _REJECT_WITH_ICMP), u8(2, _PORT_UNREACHABLE))
 
 
 def masquerade() -> bytes:

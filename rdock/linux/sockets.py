@@ -6,6 +6,7 @@ are only the calls and constants that a start and what lives long need; who else
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from _socket import (
@@ -62,15 +63,18 @@ __all__ = [
     "AF_NETLINK",
     "AF_UNIX",
     "CMSG_SPACE",
+    "EXHAUSTED",
     "IPPROTO_IP",
     "IPPROTO_IPV6",
     "IPPROTO_TCP",
+    "IPV6_2292PKTOPTIONS",
     "IPV6_PKTINFO",
     "IPV6_RECVPKTINFO",
     "IPV6_TRANSPARENT",
     "IPV6_V6ONLY",
     "IP_BIND_ADDRESS_NO_PORT",
     "IP_PKTINFO",
+    "IP_PKTOPTIONS",
     "IP_TRANSPARENT",
     "MSG_PEEK",
     "MSG_TRUNC",
@@ -107,8 +111,12 @@ __all__ = [
 ]
 
 # What _socket has no name for (ip(7), and linux/in6.h).
-IP_PKTINFO = 8
+IP_PKTINFO, IP_PKTOPTIONS = 8, 9
+IPV6_2292PKTOPTIONS = 6
 IPV6_TRANSPARENT = 75
+
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+"""Numbers of the errors of accept(2) that say nothing of who has connected: there is no descriptor or memory."""
 
 
 def packet_pair() -> tuple[socket, socket]:

@@ -2,6 +2,9 @@
 
 It behaves as Docker's embedded server does. It runs in the host's network namespace, in the loop of another, with
 sockets that were made where the containers can reach them.
+
+Who asks is known by address and by interface: what a container says its address is may be another's, of another
+network (rp_filter is for IPv4 alone), but by which bridge its packets come is not for it to say.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import resource
 from rdock.linux import sockets
 from rdock.network import dns_message as message
 from rdock.network import watch
-from rdock.network.dns_streams import Stream, Streams, plain_address
+from rdock.network.dns_streams import Stream, Streams, link_of, plain_address
 from rdock.network.dns_upstream import Question, Upstream
 from rdock.network.watch import Watch
 from rdock.values import Value
@@ -27,8 +30,6 @@ _MOST_QUESTIONS, _MOST_STREAMS = 1024, 128
 _LARGEST_DATAGRAM = 4096
 _AT_ONCE = 32
 _BACKLOG = 64
-# linux/in.h; Python does not know it.
-_SOL_IP, _IP_PKTINFO = 0, 8
 _KINDS = {message.A: (message.A,), message.AAAA: (message.AAAA,), message.ANY: (message.A, message.AAAA)}
 
 
@@ -66,10 +67,11 @@ def _open(family: int, kind: int) -> sockets.socket:
             made.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_V6ONLY, 0)
         if kind == sockets.SOCK_STREAM:
             made.setsockopt(sockets.SOL_SOCKET, sockets.SO_REUSEADDR, 1)
-        elif family == sockets.AF_INET6:
+        # Of streams: connections that are accepted have it from the listener.
+        if family == sockets.AF_INET6:
             made.setsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_RECVPKTINFO, 1)
         else:
-            made.setsockopt(_SOL_IP, _IP_PKTINFO, 1)
+            made.setsockopt(sockets.IPPROTO_IP, sockets.IP_PKTINFO, 1)
         made.bind(("::" if family == sockets.AF_INET6 else "0.0.0.0", PORT))
         if kind == sockets.SOCK_STREAM:
             made.listen(_BACKLOG)
@@ -89,10 +91,11 @@ class NameServer:
         self,
         udp: sockets.socket,
         tcp: sockets.socket,
-        view: Callable[[str], View | None],
+        view: Callable[[str, str], View | None],
         upstream: Callable[[str], list[str]],
     ) -> None:
-        """`view`: what the client with an address sees; one who sees nothing is refused.
+        """`view`: what the client sees who has an address and comes in by an interface of this name (empty if that is
+        gone); one who sees nothing is refused, and nothing is asked in its name.
         `upstream`: the addresses of the servers to ask for a client with this address, in order."""
         self._udp = udp
         self._view = view
@@ -107,7 +110,7 @@ class NameServer:
             tcp,
             self._watch,
             streams,
-            is_client=lambda address: view(address) is not None,
+            is_client=lambda address, link: view(address, link) is not None,
             ask=self._ask_by_stream,
             gone=self._upstream.cancel,
         )
@@ -145,11 +148,13 @@ class NameServer:
                 return
             query = None if flags & sockets.MSG_TRUNC else message.read(text)
             if query is not None:
-                self._answer_datagram(text, query, [_way_back(*entry) for entry in ancillary], peer)
+                self._answer_datagram(text, query, ancillary, peer)
 
     def _answer_datagram(
-        self, text: bytes, query: message.Query, source: list[tuple[int, int, bytes]], peer: tuple[str, int]
+        self, text: bytes, query: message.Query, ancillary: list[tuple[int, int, bytes]], peer: tuple[str, int]
     ) -> None:
+        source = [_way_back(*entry) for entry in ancillary]
+
         def send(answer: bytes) -> None:
             try:
                 self._udp.sendmsg([answer], source, 0, peer)
@@ -160,7 +165,7 @@ class NameServer:
             send(message.shortened(answer, query, query.size) if answer else message.answer(query, message.SERVFAIL))
 
         client = plain_address(peer[0])
-        now = self._answer(query, client, query.size)
+        now = self._answer(query, client, link_of(self._udp, ancillary), query.size)
         if now is not None:
             send(now)
         elif not self._upstream.ask(Question((peer, text), client, text, query, False, reply)):
@@ -176,18 +181,18 @@ class NameServer:
         def reply(answer: bytes | None) -> None:
             stream.answer(answer or unable)
 
-        now = self._answer(query, stream.address, message.LARGEST)
+        now = self._answer(query, stream.address, stream.link, message.LARGEST)
         if now is None and not self._upstream.ask(Question(stream, stream.address, text, query, True, reply)):
             return unable
         return now
 
     # -- answers ---------------------------------------------------------------------------------
 
-    def _answer(self, query: message.Query, client: str, limit: int) -> bytes | None:
+    def _answer(self, query: message.Query, client: str, link: str, limit: int) -> bytes | None:
         """What there is to say without asking others, if anything."""
         if query.fault:
             return message.answer(query, query.fault)
-        view = self._view(client)
+        view = self._view(client, link)
         if view is None:
             return message.answer(query, message.REFUSED)
         records = _records(view, query)
@@ -231,6 +236,6 @@ def _way_back(level: int, kind: int, data: bytes) -> tuple[int, int, bytes]:
 
     So who asks in the name of another container is not answered, nor is that one bothered: it is on another link.
     """
-    if (level, kind) == (_SOL_IP, _IP_PKTINFO):
+    if (level, kind) == (sockets.IPPROTO_IP, sockets.IP_PKTINFO):
         return level, kind, data[:8] + bytes(4)
     return level, kind, data

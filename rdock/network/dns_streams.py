@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import errno
+import struct
+import sys
 
-from rdock.linux import sockets
+from rdock.linux import netdev, sockets
 from rdock.network import watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from rdock.network.watch import Watch
 
@@ -19,14 +20,17 @@ _LARGEST_QUESTION = 4096
 _OF_ONE_CLIENT = 16
 # Seconds without new clients after there was no descriptor for one.
 _REST = 1.0
-_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# struct cmsghdr, its length, level and type; and what the next one begins at a multiple of: sizeof(size_t).
+_CMSG, _CMSG_ALIGNMENT = struct.Struct("@nii"), struct.calcsize("@n")
 
 
 class Stream:
     """A client's connection. One question at a time is looked at; more of them wait in the socket."""
 
-    def __init__(self, streams: Streams, connection: sockets.socket, address: str, owner: str) -> None:
+    def __init__(self, streams: Streams, connection: sockets.socket, address: str, link: str, owner: str) -> None:
         self.address = address
+        self.link = link
+        """The interface by which it came in."""
         self.owner = owner
         self.closed = False
         self._streams = streams
@@ -110,12 +114,12 @@ class Streams:
         waiting: Watch,
         most: int,
         *,
-        is_client: Callable[[str], bool],
+        is_client: Callable[[str, str], bool],
         ask: Callable[[Stream, bytes], bytes | None],
         gone: Callable[[Stream], None],
     ) -> None:
-        """`ask` answers a question at once, or calls `Stream.answer` later, or closes the connection;
-        `gone` is told of each that ended."""
+        """`is_client` is asked with an address and an interface, see `NameServer`. `ask` answers a question at once,
+        or calls `Stream.answer` later, or closes the connection; `gone` is told of each that ended."""
         self.waiting = waiting
         self.ask = ask
         self._listener = listener
@@ -151,27 +155,60 @@ class Streams:
         except BlockingIOError:
             return
         except OSError as e:
-            if e.errno in _NO_DESCRIPTOR:
+            if e.errno in sockets.EXHAUSTED:
                 # Who waits stays in the queue, so the listener would be ready all the time.
                 self.waiting.forget(self._listener.fileno())
                 self.waiting.expect(self, _REST, self._listen)
             return
         try:
             address = plain_address(connection.getpeername()[0])
+            link = _link_of_stream(connection)
         except OSError:
             connection.close()
             return
         # Strangers have what one client has, all together: they could have any number of addresses.
-        owner = address if self._is_client(address) else ""
+        owner = address if self._is_client(address, link) else ""
         count = self._of_client.get(owner, 0)
         if len(self._streams) >= self._most or count >= _OF_ONE_CLIENT:
             connection.close()
             return
         connection.setblocking(False)
         self._of_client[owner] = count + 1
-        self._streams.add(Stream(self, connection, address, owner))
+        self._streams.add(Stream(self, connection, address, link, owner))
 
 
 def plain_address(host: str) -> str:
     """An address as a socket of both families tells it, in the form of its own family, without the link."""
     return host.removeprefix("::ffff:") if "." in host else host.partition("%")[0]
+
+
+def link_of(any_socket: sockets.socket, ancillary: Iterable[tuple[int, int, bytes]]) -> str:
+    """The interface by which a datagram came in, from what came with it (struct in_pktinfo, in6_pktinfo).
+
+    `any_socket` is one of the same network namespace. Empty if it is not said, or the interface is gone.
+    """
+    for level, kind, data in ancillary:
+        if (level, kind) == (sockets.IPPROTO_IP, sockets.IP_PKTINFO):
+            return netdev.name_of(any_socket, int.from_bytes(data[:4], sys.byteorder))
+        if (level, kind) == (sockets.IPPROTO_IPV6, sockets.IPV6_PKTINFO):
+            return netdev.name_of(any_socket, int.from_bytes(data[16:20], sys.byteorder))
+    return ""
+
+
+def _link_of_stream(connection: sockets.socket) -> str:
+    """The interface by which the client has connected: of a stream the kernel tells it as an option.
+
+    What a socket of both families says of an IPv4 client is in the form of IPv6. Raises OSError.
+    """
+    if connection.family == sockets.AF_INET6:
+        told = connection.getsockopt(sockets.IPPROTO_IPV6, sockets.IPV6_2292PKTOPTIONS, 256)
+    else:
+        told = connection.getsockopt(sockets.IPPROTO_IP, sockets.IP_PKTOPTIONS, 256)
+    ancillary = []
+    while len(told) >= _CMSG.size:
+        length, level, kind = _CMSG.unpack_from(told)
+        if not _CMSG.size <= length <= len(told):
+            break
+        ancillary.append((level, kind, told[_CMSG.size : length]))
+        told = told[-(-length // _CMSG_ALIGNMENT) * _CMSG_ALIGNMENT :]
+    return link_of(connection, ancillary)

@@ -52,7 +52,8 @@ def parse_publish(text: str) -> list[PortBinding]:
         ip, bracket, rest = rest[1:].partition("]:")
         if not bracket:
             raise InvalidParameter(f"invalid publish: {text}")
-    parts = rest.split(":")
+    # An address without brackets is what is before the last two colons.
+    parts = rest.split(":") if ip else rest.rsplit(":", 2)
     if len(parts) > (2 if ip else 3):
         raise InvalidParameter(f"invalid publish: {text}")
     container = _ports(parts[-1], f"invalid containerPort: {parts[-1]}")

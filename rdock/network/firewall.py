@@ -2,7 +2,8 @@
 
 Containers of one bridge reach each other, as their frames pass no chain. From one bridge to another nothing goes.
 The bridges in the set `outward` have a way out by TAP, behind its address; nothing comes in by it that was not
-asked for. Of the namespace's own ports only the name server's is open, and that not towards TAP.
+asked for. Of the namespace's own ports only the name server's is open, and that not towards TAP. A container that
+asks for another port is refused at once; what goes to another bridge is dropped in silence, as with Docker.
 
 What a port forwarder sends to a container comes from the client's own address (a socket with IP_TRANSPARENT), and
 the answers, which are addressed to somebody else, have to end here: what such a socket waits for gets a mark, and
@@ -65,7 +66,8 @@ def set_up(nl: Netlink, route: Netlink) -> bool:
 
     `nl` is of `nftables.open_netfilter`, `route` a NETLINK_ROUTE socket, both of this namespace. What is there
     already stays. Returns whether sockets may be transparent: not so where the kernel lacks nftables' socket
-    expression or policy routing; all else works there. Raises OSError, e.g. EOPNOTSUPP without nf_tables.
+    expression or policy routing; all else works there, and without its reject expression all that is closed is silent.
+    Raises OSError, e.g. EOPNOTSUPP without nf_tables.
     """
     links.change(route, links.LOOPBACK, up=True)
     for path, value in _SETTINGS.items():
@@ -74,18 +76,17 @@ def set_up(nl: Netlink, route: Netlink) -> bool:
     if is_set_up(nl):
         return is_transparent(nl)
     transparent = _route_marked(route)
-    try:
+    for keeps_addresses, refuses in ((transparent, True), (transparent, False), (False, True), (False, False)):
         try:
-            nftables.commit(nl, _rules(transparent))
-        except OSError as e:
-            # The answer to an expression of which the kernel does not know the name.
-            if e.errno != errno.ENOENT or not transparent:
+            nftables.commit(nl, _rules(transparent=keeps_addresses, refuses=refuses))
+            return keeps_addresses
+        except FileExistsError:
+            break  # another process was faster
+        except FileNotFoundError:
+            # The answer to an expression of which the kernel does not know the name; it does not say to which.
+            if not (keeps_addresses or refuses):
                 raise
-            transparent = False
-            nftables.commit(nl, _rules(transparent))
-    except FileExistsError:
-        return is_transparent(nl)  # another process was faster
-    return transparent
+    return is_transparent(nl)
 
 
 def is_set_up(nl: Netlink) -> bool:
@@ -104,7 +105,7 @@ def open_network(nl: Netlink, bridge: str) -> None:
 
 
 def close_network(nl: Netlink, bridge: str) -> None:
-    """Take the way out from a bridge; connections that there are go on. It may be closed already."""
+    """Take the way out from a bridge, also from connections that there are. It may be closed already."""
     try:
         nftables.commit(nl, [nftables.delete_interface(TABLE, OUTWARD, bridge)])
     except FileNotFoundError:
@@ -154,7 +155,7 @@ def _route_marked(route: Netlink) -> bool:
 # -- the rule set --------------------------------------------------------------------------------
 
 
-def _rules(transparent: bool) -> list[Change]:
+def _rules(*, transparent: bool, refuses: bool) -> list[Change]:
     nft = nftables
     changes = [
         nft.add_table(TABLE),
@@ -173,8 +174,14 @@ def _rules(transparent: bool) -> list[Change]:
     if transparent:
         ours.append(nft.is_for_a_transparent_socket())
     changes += [nft.add_rule(TABLE, "input", match, nft.accept()) for match in ours]
+    if refuses:
+        inside = nft.interface_is("iifname", TAP, negated=True)
+        for protocol, refusal in ((nft.TCP, nft.reset()), (nft.UDP, nft.refuse())):
+            changes.append(nft.add_rule(TABLE, "input", inside + nft.protocol_is(protocol), refusal))
     outward = nft.interface_in("iifname", OUTWARD) + nft.interface_is("oifname", TAP)
-    for match in (nft.belongs_to_a_connection(), outward):
+    # That a connection is known says nothing between bridges: there may be one by way of a port forwarder.
+    homeward = nft.interface_is("iifname", TAP) + nft.belongs_to_a_connection()
+    for match in (outward, homeward):
         changes.append(nft.add_rule(TABLE, "forward", match, nft.accept()))
     changes.append(nft.add_rule(TABLE, "postrouting", nft.interface_is("oifname", TAP), nft.masquerade()))
     if transparent:

@@ -9,29 +9,53 @@ If the hub is killed, whoever sees it first makes another, with the same namespa
 
                 hub → user                               user → hub
     h + fd      here is the namespace; JSON              nothing
-    r           the way out is there, or the reason why not
+    r           the way out is there, or the reason why not; again when there is another
 """
 
 from __future__ import annotations
 
 import os
+import select
 import time
 
 from rdock import jsontext, paths
 from rdock.errors import SystemFailure, reason
-from rdock.linux import namespaces, sockets
+from rdock.launch import debug
+from rdock.linux import namespaces, process, signals, sockets
 from rdock.network.subnet import Subnet
 from rdock.state.record import Lock
 from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    pass
+    from collections.abc import Callable
 
 # Seconds: for the hub to come up, slirp4netns included.
 _PATIENCE = 25.0
 # Seconds that those who had a hub which was killed have to make another before others do.
 _REVIVAL = 0.5
+
+
+# Between two tries to make another hub, in seconds: doubled each time, up to the most.
+_FIRST_PAUSE, _MOST_PAUSE = 0.05, 5.0
+
+
+class _Ended(SystemFailure):
+    """The hub has gone without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("cannot make the shared network namespace: its keeper has ended")
+
+
+class Plan(Value):
+    """How a hub is to be that is made here."""
+
+    linger: float
+    """For how many seconds it stays after its last user."""
+    keep: set[int]
+    """Descriptors that it holds open, by which the user's namespaces are in use."""
+    settle: Callable[[], None]
+    """Called by it first: leaves the mounts to the container for which it is made. May raise OSError."""
 
 
 class Use(Value):
@@ -46,28 +70,39 @@ class Use(Value):
     """Whether the addresses of clients can be kept, see firewall.py."""
 
 
-def use(linger: float, keep: set[int], namespace: int = -1) -> Use:
+def use(plan: Plan, namespace: int = -1) -> Use:
     """Take hold of the shared namespace, which is made if there is none.
 
-    `linger`: for how many seconds a hub that is made here stays after its last user. `keep` are descriptors that it
-    holds open, by which the user's namespaces are in use. `namespace` is that of a hub which was killed, for its
-    successor. Raises SystemFailure.
+    `namespace` is that of a hub which was killed, for its successor. Raises SystemFailure.
     """
     paths.make_private(paths.data())
     paths.make_private(paths.networks())
-    if namespace < 0:
-        _await_revival()
     try:
-        with Lock(lock()):
-            connection = _connect()
-            if connection is None:
-                _start(linger, keep, namespace)
-                connection = _connect()
+        try:
+            return _try_to_use(plan, namespace)
+        except (_Ended, ConnectionError) as e:
+            debug(f"network: {e}")  # it was killed before it has said a word, as the next one hardly will be
+        return _try_to_use(plan, namespace)
     except OSError as e:
         raise SystemFailure(f"cannot make the shared network namespace: {reason(e)}") from e
+
+
+def _try_to_use(plan: Plan, namespace: int) -> Use:
+    """Raises SystemFailure, OSError."""
+    if namespace < 0:
+        _await_revival()
+    with Lock(lock()):
+        connection = _connect()
+        if connection is None:
+            _start(plan, namespace)
+            connection = _connect()
     if connection is None:
-        raise SystemFailure("cannot make the shared network namespace: its keeper has ended")
-    return _greeted(connection)
+        raise _Ended
+    try:
+        return _greeted(connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _await_revival() -> None:
@@ -98,9 +133,70 @@ def _greeted(connection: sockets.socket) -> Use:
     connection.settimeout(_PATIENCE)
     packet, fds = sockets.receive_fds(connection, 4096, 1)
     if packet[:1] != b"h" or len(fds) != 1:
-        raise SystemFailure("cannot make the shared network namespace: its keeper has ended")
+        raise _Ended
     hello = jsontext.parse(packet[1:])
     return Use(connection, fds[0], Subnet(hello["base"]), hello["transparent"])
+
+
+# -- another hub, for those who must not wait -------------------------------------------------------
+
+
+def seek(plan: Plan, namespace: int) -> sockets.socket:
+    """As `use`, by a child that goes on until it succeeds: `found` takes what it has, when there is something to read.
+
+    Whoever closes that socket lets it end, after the present try. Raises OSError.
+    """
+    ours, theirs = sockets.packet_pair()
+    try:
+        pid = os.fork()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
+    if pid == 0:
+        try:
+            # Before the descriptor goes by which its parent hears of signals.
+            signals.set_wakeup_fd(-1)
+            signals.reset()
+            process.close_all_but({0, 1, 2, theirs.fileno(), namespace} | plan.keep)
+            process.set_name("rdock-seeker")
+            _seek(theirs, plan, namespace)
+        finally:
+            os._exit(0)
+    theirs.close()
+    return ours
+
+
+def _seek(asking: sockets.socket, plan: Plan, namespace: int) -> None:
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            found = use(plan, namespace)
+            break
+        except SystemFailure as e:
+            debug(f"network: {e.message}")
+        poll = select.poll()
+        poll.register(asking.fileno(), 0)
+        if poll.poll(pause * 1000):
+            return  # nobody asks any more
+        pause = min(2 * pause, _MOST_PAUSE)
+    told = jsontext.render({"base": found.subnet.base, "transparent": found.transparent})
+    sockets.send_fds(asking, told.encode(), [found.connection.fileno(), found.namespace])
+
+
+def found(answer: sockets.socket) -> Use:
+    """What `seek` has come to. Raises SystemFailure if it was killed."""
+    try:
+        packet, fds = sockets.receive_fds(answer, 4096, 2)
+    except OSError as e:
+        raise SystemFailure(f"cannot make the shared network namespace: {reason(e)}") from e
+    if len(fds) != 2:
+        raise _Ended
+    hello = jsontext.parse(packet)
+    return Use(sockets.socket(fileno=fds[0]), fds[1], Subnet(hello["base"]), hello["transparent"])
+
+
+# -- the way out -----------------------------------------------------------------------------------
 
 
 def await_way_out(use: Use) -> str:
@@ -135,7 +231,7 @@ def lock() -> str:
 # -- the start -------------------------------------------------------------------------------------
 
 
-def _start(linger: float, keep: set[int], namespace: int) -> None:
+def _start(plan: Plan, namespace: int) -> None:
     """Make a hub, and wait until it listens. Under the hub's lock. Raises SystemFailure, OSError."""
     told, telling = os.pipe2(os.O_CLOEXEC)
     middle = os.fork()
@@ -145,7 +241,7 @@ def _start(linger: float, keep: set[int], namespace: int) -> None:
             if os.fork() == 0:
                 from rdock.network import hub_process
 
-                hub_process.live(telling, linger, keep, namespace)
+                hub_process.live(telling, plan, namespace)
         finally:
             os._exit(0)
     os.close(telling)

@@ -16,6 +16,7 @@ from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
 from rdock.network import dns, firewall, hub, resolvers, subnet, uplink, views
+from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
 from rdock.state import record
 from rdock.state.record import Lock
@@ -26,11 +27,14 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 _MOST_FILES = 4096
+# Seconds for which nobody is let in after there was no descriptor for one: whoever waits stays in the queue, so that
+# the listener would be ready all the time.
+_REST = 0.1
 # A slirp4netns that ends so often in so many seconds is not started again.
 _MOST_DEATHS, _CALM_SECONDS = 5, 60.0
 
 
-def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoReturn:
+def live(telling: int, plan: Plan, namespace: int) -> NoReturn:
     """The hub's life, from the fork of who needs it to its exit."""
     try:
         os.setsid()
@@ -39,16 +43,20 @@ def live(telling: int, linger: float, keep: set[int], namespace: int) -> NoRetur
         signals.reset()
         for number in (signals.SIGHUP, signals.SIGINT, signals.SIGPIPE):
             signals.signal(number, signals.SIG_IGN)
-        process.close_all_but({0, 1, 2, telling, namespace} | keep)
+        process.close_all_but({0, 1, 2, telling, namespace} | plan.keep)
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1) if launch.debugging else (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+        try:
+            plan.settle()
+        except OSError as e:
+            launch.debug(f"network: {e}")  # it works there, too
         os.chdir("/")
         # Each question that is passed on takes a descriptor.
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _MOST_FILES), most))
-        hub = _Hub(linger, _open_namespace(namespace))
+        hub = _Hub(plan.linger, _open_namespace(namespace))
         hub.listen()
         os.write(telling, b"listening")
         os.close(telling)
@@ -115,6 +123,7 @@ class _Hub:
         )
         self.users: dict[int, sockets.socket] = {}
         self.idle_since = time.monotonic()
+        self.rests_until = 0.0
         self.uplink: Uplink | None = None
         self.is_starting = False
         self.way_out: str | None = None
@@ -138,13 +147,14 @@ class _Hub:
 
     def _poll(self) -> list[tuple[int, int]]:
         poll = select.poll()
-        for fd in (self.listener.fileno(), self.children.wake, *self.users):
+        rest = self.rests_until - time.monotonic()
+        for fd in (self.children.wake, *self.users, *((self.listener.fileno(),) if rest <= 0 else ())):
             poll.register(fd, select.POLLIN)
         if self.uplink is not None and self.is_starting:
             poll.register(self.uplink.ready_fd, select.POLLIN)
         for fd, mask in self.names.wanted().items():
             poll.register(fd, mask)
-        waits = [self.names.timeout(), None if self.users else self._rest()]
+        waits = [self.names.timeout(), None if self.users else self._rest(), rest if rest > 0 else None]
         least = min((wait for wait in waits if wait is not None), default=None)
         return poll.poll(None if least is None else max(0.0, least) * 1000 + 1)
 
@@ -163,11 +173,13 @@ class _Hub:
     # -- users -------------------------------------------------------------------------------------
 
     def _welcome(self) -> bool:
-        """Let one in; False if there is none."""
+        """Let one in; False if there is none, not if there is one that cannot be let in for now."""
         try:
             user = sockets.accept(self.listener)
-        except OSError:
-            return False
+        except OSError as e:
+            if e.errno in sockets.EXHAUSTED:
+                self.rests_until = time.monotonic() + _REST
+            return e.errno in sockets.EXHAUSTED
         hello = {"base": self.subnet.base, "transparent": self.space.transparent}
         try:
             sockets.send_fds(user, b"h" + jsontext.render(hello).encode(), [self.space.namespace])
@@ -197,6 +209,7 @@ class _Hub:
                 self.idle_since += 0.05
                 return False
             if self._welcome():
+                self.idle_since = max(self.idle_since, self.rests_until - self.linger)
                 return False
             record.remove(os.path.join(paths.runtime(), hub.name()))
             return True

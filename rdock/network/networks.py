@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, reason
-from rdock.network import addresses, pools, subnet
+from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotFound, SystemFailure, Unsupported, reason
+from rdock.network import addresses, modes, pools, subnet
 from rdock.network.addresses import Address, Block
 from rdock.scope import scope
 from rdock.state import record, timestamp
@@ -98,6 +98,12 @@ class Network(Value):
     def bridge(self) -> str:
         """The name of its bridge device."""
         return self.options.get(BRIDGE_NAME) or ("rdock0" if self.name == DEFAULT else f"br-{self.id[:12]}")
+
+    @property
+    def near_link(self) -> str:
+        """The interface of the shared namespace that is on this network, with the gateway's addresses: the bridge
+        itself, or a macvlan beside those of containers, for they do not see what their parent is."""
+        return self.bridge if self.driver == "bridge" else f"n{self.id[:12]}"
 
     def pool(self, version: int) -> Pool | None:
         """Its addresses of IPv4 or IPv6, if it has such."""
@@ -242,18 +248,20 @@ def locked() -> Iterator[None]:
 def create(wanted: Wanted) -> Network:
     """Make a network. Raises InvalidParameter, Conflict, Forbidden and NotFound in Docker's words."""
     check_name(wanted.name)
-    if wanted.name in PREDEFINED:
+    if wanted.name in (*PREDEFINED, *modes.PRIVATE):
         raise Forbidden(f"operation is not permitted on predefined {wanted.name} network")
     if wanted.driver in ("host", "null", "none"):
         driver = wanted.driver.replace("none", "null")
         raise Forbidden(f'only one instance of "{driver}" network is allowed')
     if wanted.driver == "overlay":
         raise InvalidParameter("the overlay driver is not there yet: it needs several machines")
+    if wanted.driver == "ipvlan":
+        raise Unsupported("the ipvlan driver is not supported: a macvlan network does the same here")
     if wanted.driver not in DRIVERS:
         raise NotFound(
             f'could not find plugin {wanted.driver} in v1 plugin registry: plugin "{wanted.driver}" not found'
         )
-    from rdock.network import ipam, options
+    from rdock.network import ipam, options, plumbing
 
     settings = options.check(wanted.driver, wanted.options, ipv6=wanted.ipv6)
     with locked():
@@ -264,7 +272,9 @@ def create(wanted: Wanted) -> Network:
         made = Network(
             os.urandom(_ID_LENGTH // 2).hex(), wanted.name, timestamp.now(), wanted.driver,
             ipam.pools_for(wanted, _blocks_of(others)),
-            internal=wanted.internal, attachable=wanted.attachable, ipv6=wanted.ipv6,
+            # Without a parent it leads nowhere, as with Docker.
+            internal=wanted.internal or (wanted.driver == "macvlan" and plumbing.PARENT_OPTION not in settings),
+            attachable=wanted.attachable, ipv6=wanted.ipv6,
             chosen=any(pool.get("Subnet") for pool in wanted.pools), options=settings, labels=wanted.labels,
         )  # fmt: skip
         options.check_devices(made, others)
@@ -304,10 +314,10 @@ def check_removable(network: Network, used_by: Iterable[tuple[str, str]]) -> Non
     """What `remove` raises, if it would."""
     if network.is_predefined:
         raise Forbidden(f"{network.name} is a pre-defined network and cannot be removed")
-    for name, endpoint in used_by:
+    found = ", ".join(f'name:"{name}" id:"{endpoint[:12]}"' for name, endpoint in used_by)
+    if found:
         raise Forbidden(
-            f"error while removing network: network {network.name} id {network.id} has active endpoints "
-            f'(name:"{name}" id:"{endpoint[:12]}")'
+            f"error while removing network: network {network.name} id {network.id} has active endpoints ({found})"
         )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from rdock.errors import Conflict, InvalidParameter, Unsupported
 from rdock.network import addresses
+from rdock.network.firewall import TAP
 from rdock.network.networks import BRIDGE_NAME, Network
 from rdock.network.plumbing import ICC_OPTION, INTERFACE_PREFIX, MODE_OPTION, MTU_OPTION, PARENT_OPTION
 
@@ -57,10 +58,10 @@ def check(driver: str, given: Mapping[str, str], *, ipv6: bool) -> dict[str, str
 
 def check_devices(made: Network, others: Sequence[Network]) -> None:
     """Raise Conflict in Docker's words if a new network wants a device that another one has, and InvalidParameter if
-    it wants to share one that is not there: of those that are in reach only networks' bridges can be shared.
+    it wants to share one that is not there: networks' bridges can be shared, and the way out.
     """
     parent = made.options.get(PARENT_OPTION)
-    if parent and not any(other.bridge == parent for other in others if other.driver == "bridge"):
+    if parent and parent != TAP and not any(other.bridge == parent for other in others if other.driver == "bridge"):
         raise InvalidParameter(
             f"invalid parent interface name: '{parent}': no network has a bridge of this name",
             "the machine's own interfaces can be shared by its root only",
@@ -71,7 +72,7 @@ def check_devices(made: Network, others: Sequence[Network]) -> None:
                 f"cannot create network {made.id} ({made.bridge}): conflicts with network {other.id} ({other.bridge}): "
                 "networks have same bridge name"
             )
-        if parent and made.driver == other.driver and other.options.get(PARENT_OPTION) == parent:
+        if parent not in (None, TAP) and made.driver == other.driver and other.options.get(PARENT_OPTION) == parent:
             raise Conflict(f"network {other.name} is already using parent interface {parent}")
 
 

@@ -98,12 +98,20 @@ def _delete(route: Netlink, link: str) -> None:
             raise
 
 
-def lead_out(container: int, attachment: Attachment) -> None:
-    """Have the default route of a container lead to this of its networks. Raises SystemFailure."""
+def lead_out(container: int, attachment: Attachment, former: Attachment | None = None) -> None:
+    """Have the default route of a container lead to this of its networks, no longer to a former one.
+
+    Raises SystemFailure.
+    """
 
     def work() -> None:
         namespaces.enter({"network": container})
         with Netlink() as route:
+            for pool in attachment.network.pools:
+                # One of a family that the other network lacks stays, as with Docker.
+                old = former.network.pool(pool.block.version) if former is not None else None
+                if old is not None:
+                    _unlead(route, str(old.gateway))
             _lead_out(route, attachment)
 
     _in_child(work)
@@ -115,8 +123,9 @@ def remove_bridge(shared: int, network: Network) -> None:
     def work() -> None:
         namespaces.enter({"network": shared})
         with Netlink() as route, nftables.open_netfilter() as netfilter:
-            firewall.close_network(netfilter, network.bridge)
-            _delete(route, network.bridge)
+            firewall.close_network(netfilter, network.near_link)
+            for link in {network.near_link, network.bridge}:
+                _delete(route, link)
 
     _in_child(work)
 
@@ -150,8 +159,10 @@ def _in_child(work: Callable[[], None]) -> None:
 def _make(route: Netlink, netfilter: Netlink, container: int, attachment: Attachment) -> None:
     network, lease = attachment.network, attachment.lease
     if network.driver == "macvlan":
-        _ensure_parent(route, netfilter, network)
         mode = network.options.get(MODE_OPTION, "bridge")
+        _ensure_parent(route, netfilter, network)
+        if mode == "bridge":
+            _ensure_neighbour(route, netfilter, network)
         links.add_macvlan(route, attachment.outer, _parent(network), container, mode=mode, mac=lease.mac)
         return
     _ensure_bridge(route, netfilter, network)
@@ -168,23 +179,47 @@ def _make(route: Netlink, netfilter: Netlink, container: int, attachment: Attach
 def _ensure_bridge(route: Netlink, netfilter: Netlink, network: Network) -> None:
     """Have the bridge there whole: another may be at it just now, so that each step is taken by all."""
     _unless_there(links.add_bridge, route, network.bridge, mtu=_mtu(network), mac=_mac(network))
-    for pool in network.pools:
-        address = f"{pool.gateway}/{pool.block.length}"
-        _unless_there(links.add_address, route, network.bridge, address)
-        if pool.block.version == 6:
-            _unless_there(links.add_address, route, network.bridge, firewall.LINK_LOCAL)
-    links.change(route, network.bridge, up=True)
+    _be_gateway(route, network)
     if not network.internal:
         firewall.open_network(netfilter, network.bridge)
 
 
+def _be_gateway(route: Netlink, network: Network) -> None:
+    for pool in network.pools:
+        address = f"{pool.gateway}/{pool.block.length}"
+        _unless_there(links.add_address, route, network.near_link, address)
+        if pool.block.version == 6:
+            _unless_there(links.add_address, route, network.near_link, firewall.LINK_LOCAL)
+    links.change(route, network.near_link, up=True)
+
+
+def _ensure_neighbour(route: Netlink, netfilter: Netlink, network: Network) -> None:
+    """Be on a macvlan network ourselves: where the name server is asked, and the way out if its parent has one.
+
+    One without a parent is for itself, as with Docker.
+    """
+    here = os.open(namespaces.file_of("network"), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _unless_there(links.add_macvlan, route, network.near_link, _parent(network), here)
+    finally:
+        os.close(here)
+    _be_gateway(route, network)
+    parent = network.options.get(PARENT_OPTION)
+    leading = {firewall.TAP, *(other.bridge for other in networks.all_networks([]) if not other.internal)}
+    if parent in leading and not network.internal:
+        firewall.open_network(netfilter, network.near_link)
+
+
 def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None:
-    """The device of a macvlan network: another network's bridge, or, if it has no parent, one that leads nowhere.
+    """The device of a macvlan network: another network's bridge, or one that leads nowhere.
+
+    That is what it has without a parent, and with the way out as its parent: to that it is led as bridges are, for
+    tap0 goes, and all that is on it, whenever slirp4netns is killed.
 
     Nothing is carried between its containers unless that has a carrier, and a bridge has none without a port. So a
     veth pair is plugged in, whose other end leads nowhere; or it is the device itself.
     """
-    parent = network.options.get(PARENT_OPTION, "")
+    parent = _shared_parent(network)
     mtu = 0
     for other in networks.all_networks([]) if parent else ():
         if other.driver == "bridge" and other.bridge == parent:
@@ -203,7 +238,13 @@ def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None
 
 
 def _parent(network: Network) -> str:
-    return network.options.get(PARENT_OPTION) or network.bridge
+    return _shared_parent(network) or network.bridge
+
+
+def _shared_parent(network: Network) -> str:
+    """The bridge that it is on, if that is another network's."""
+    parent = network.options.get(PARENT_OPTION, "")
+    return "" if parent == firewall.TAP else parent
 
 
 def _unless_there(make: Callable[..., None], *arguments: Any, **options: Any) -> None:
@@ -244,9 +285,20 @@ def _configure(route: Netlink, attachment: Attachment) -> None:
 
 def _lead_out(route: Netlink, attachment: Attachment) -> None:
     for pool in attachment.network.pools:
-        everything = "0.0.0.0/0" if pool.block.version == 4 else "::/0"
-        index = links.index_of(route, attachment.interface)
-        _unless_there(links.add_route, route, everything, via=str(pool.gateway), link=index)
+        index, gateway = links.index_of(route, attachment.interface), str(pool.gateway)
+        _unless_there(links.add_route, route, _everything(gateway), via=gateway, link=index)
+
+
+def _unlead(route: Netlink, gateway: str) -> None:
+    try:
+        links.delete_route(route, _everything(gateway), via=gateway)
+    except OSError as e:
+        if e.errno not in (errno.ESRCH, errno.ENETUNREACH, errno.EHOSTUNREACH):
+            raise  # else: it was gone
+
+
+def _everything(gateway: str) -> str:
+    return "::/0" if ":" in gateway else "0.0.0.0/0"
 
 
 def _addresses(attachment: Attachment) -> list[str]:

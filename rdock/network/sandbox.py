@@ -55,18 +55,19 @@ def write_files(
     *,
     is_named: bool = False,
     links: Iterable[tuple[str, str]] = (),
+    host_address: str = "",
 ) -> dict[str, str]:
     """Write the files into `directory`; target in the container → path.
 
     `addresses` are the container's own, `nameserver` that of who answers on its networks; nothing without such.
     `is_named`: that one knows names of containers, and asks the servers that the user gives. `links` are addresses of
-    others and what these are called here.
+    others and what these are called here; `host_address` is where the host's loopback is reached, if that is open.
     """
     own = _read_host_file("/etc/hosts") or _HOSTS if mode == "host" else _HOSTS
     own += "" if own.endswith("\n") else "\n"
     contents = {
         "hosts": own
-        + _extra_lines(bool(addresses), resolving)
+        + _extra_lines(resolving, is_apart=bool(addresses), host_address=host_address)
         + "".join(f"{address}\t{called}\n" for address, called in links)
         + _own_lines(mode, hostname, addresses, resolving),
         "hostname": hostname + "\n",
@@ -115,14 +116,14 @@ def _own_lines(mode: str, hostname: str, addresses: list[str], resolving: Resolv
     return "".join(f"{address}\t{names}\n" for address in addresses or ["127.0.1.1"])
 
 
-def _extra_lines(is_apart: bool, resolving: Resolving) -> str:
+def _extra_lines(resolving: Resolving, *, is_apart: bool, host_address: str) -> str:
     lines = []
     for entry in resolving.extra_hosts:
         name, address = names.split_extra_host(entry)
         if address == names.HOST_GATEWAY:
             # Where nothing leads to the host, or all does, it is reached at its own loopback if at all. From behind
             # slirp4netns, which keeps the loopback closed, at the address that it has for others.
-            address = (_address_of_host() if is_apart else "") or "127.0.0.1"
+            address = host_address or (_address_of_host() if is_apart else "") or "127.0.0.1"
         lines.append(f"{address}\t{name}\n")
     return "".join(lines)
 

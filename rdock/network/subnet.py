@@ -21,27 +21,54 @@ _MASK = 0xFFFFFFFF << (32 - PREFIX_LENGTH) & 0xFFFFFFFF
 
 
 class Subnet(Value):
-    """A network of 256 addresses, with the places that slirp4netns(1) gives to its parts."""
+    """A private network, with the places that slirp4netns(1) gives to its parts, unless they are said to be others."""
 
     base: str
-    """The first three numbers of its addresses."""
+    """Its first address; the last number is left out where it is 0."""
+    length: int = PREFIX_LENGTH
+    own: str = ""
+    """The container's address, where it is not the usual one."""
+    via: str = ""
+    """The gateway, likewise."""
+
+    @classmethod
+    def parse(cls, text: str) -> Subnet:
+        """From `text`, or from a block as slirp4netns takes it, whose host bits do not count."""
+        block, _, rest = text.partition(" ")
+        base, _, length = block.partition("/")
+        own, _, via = rest.partition(" ")
+        if not length:
+            return cls(base)
+        bits = int(length)
+        first = _value(base) & (0xFFFFFFFF << (32 - bits) & 0xFFFFFFFF)
+        return cls(_dotted(first), bits, own, via)
+
+    @property
+    def text(self) -> str:
+        """As a container's record has it."""
+        if self.length == PREFIX_LENGTH and not self.own:
+            return self.base
+        return " ".join(filter(None, (self.cidr, self.own, self.via)))
 
     @property
     def cidr(self) -> str:
-        return f"{self.base}.0/{PREFIX_LENGTH}"
+        return f"{_dotted(_value(self.base))}/{self.length}"
 
     @property
     def gateway(self) -> str:
-        return f"{self.base}.2"
+        return self.via if self.own else self._place(2)
 
     @property
     def resolver(self) -> str:
-        return f"{self.base}.3"
+        return self._place(3)
 
     @property
     def address(self) -> str:
         """The container's."""
-        return f"{self.base}.100"
+        return self.own or self._place(100)
+
+    def _place(self, number: int) -> str:
+        return _dotted(_value(self.base) + number)
 
 
 def choose(path: str = _ROUTES) -> Subnet:
@@ -78,5 +105,13 @@ def _number(text: str) -> int:
 
 
 def _overlaps(base: str, destination: int, mask: int) -> bool:
-    first = int.from_bytes(bytes((*map(int, base.split(".")), 0)), "big")
-    return (first ^ destination) & mask & _MASK == 0
+    return (_value(base) ^ destination) & mask & _MASK == 0
+
+
+def _value(address: str) -> int:
+    """Of an address whose last number may be left out."""
+    return int.from_bytes(bytes((*map(int, address.split(".")), 0))[:4], "big")
+
+
+def _dotted(value: int) -> str:
+    return ".".join(map(str, value.to_bytes(4, "big")))

@@ -17,6 +17,7 @@ from rdock.errors import Conflict, InvalidParameter, SystemFailure, Unavailable
 from rdock.linux import sockets
 from rdock.network.endpoint import Bindings, PortBinding
 from rdock.network.ports import check_privileged
+from rdock.network.slirp_options import NONE, SlirpOptions
 from rdock.network.subnet import Subnet
 from rdock.values import Value
 
@@ -24,6 +25,11 @@ from rdock.values import Value
 MTU = 65520
 _READY_SECONDS = 20.0
 _SOCKET = "slirp4netns.sock"
+# Of the interface of one that has IPv6, where slirp announces its prefix and no more: the rest of the address follows
+# from this one (RFC 4291, appendix A), and so is known before there is an interface.
+_MAC = "02:00:00:00:01:00"
+ADDRESS6 = "fd00::ff:fe00:100"
+"""The container's own with enable_ipv6, from a second after its start."""
 
 
 class Uplink(Value):
@@ -51,7 +57,7 @@ def find() -> str:
     return program
 
 
-def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
+def start(user: int, network: int, directory: str, subnet: Subnet, options: SlirpOptions = NONE) -> Uplink:
     """Start the uplink of a network namespace, with addresses of `subnet`; its socket lies in `directory`, if named.
 
     `network` and `user` are descriptors of the namespace and of the user namespace that owns it, -1 if that is ours.
@@ -63,6 +69,7 @@ def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
     place = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if directory else -1
     more = [f"--api-socket=/proc/self/fd/{place}/{_SOCKET}"] if directory else []
     more += [f"--userns-path=/proc/self/fd/{user}"] if user >= 0 else []
+    more += _as_arguments(options)
     exit_end, alive = os.pipe2(os.O_CLOEXEC)
     ready_fd, ready_end = os.pipe2(os.O_CLOEXEC)
     # It prints for as long as it lives and nobody reads that after the start: a full pipe refuses the rest.
@@ -70,9 +77,9 @@ def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
     try:
         pid = launch.spawn(
             [
-                program, "--configure", f"--cidr={subnet.cidr}", f"--mtu={MTU}", "--disable-host-loopback",
-                "--enable-sandbox", "--enable-seccomp", f"--exit-fd={exit_end}", f"--ready-fd={ready_end}",
-                *more, "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
+                program, "--configure", f"--cidr={subnet.cidr}", "--enable-sandbox", "--enable-seccomp",
+                f"--exit-fd={exit_end}", f"--ready-fd={ready_end}", *more,
+                "--netns-type=path", f"/proc/self/fd/{network}", "tap0",
             ],
             keep=tuple(fd for fd in (exit_end, ready_end, place, user, network) if fd >= 0),
             stdout=log_end,
@@ -87,6 +94,15 @@ def start(user: int, network: int, directory: str, subnet: Subnet) -> Uplink:
             if fd >= 0:
                 os.close(fd)
     return Uplink(pid, alive, ready_fd, directory, log)
+
+
+def _as_arguments(options: SlirpOptions) -> list[str]:
+    found = [f"--mtu={options.mtu or MTU}"]
+    found += [] if options.allow_host_loopback else ["--disable-host-loopback"]
+    found += ["--enable-ipv6", f"--macaddress={_MAC}"] if options.enable_ipv6 else []
+    found += [f"--outbound-addr={options.outbound_addr}"] if options.outbound_addr else []
+    found += [f"--outbound-addr6={options.outbound_addr6}"] if options.outbound_addr6 else []
+    return found
 
 
 def await_ready(uplink: Uplink) -> None:

@@ -29,16 +29,16 @@ class Views:
     def __init__(self) -> None:
         self._state: tuple[int, int] = (0, 0)
         self._networks: list[tuple[Network, list[Lease]]] = []
-        self._views: dict[str, View] = {}
+        self._views: dict[tuple[str, str], View] = {}
 
-    def of(self, source: str) -> View | None:
-        """What the container with this address may see; None if there is none."""
+    def of(self, source: str, link: str) -> View | None:
+        """What the container with this address may see; None if there is none on the network of this bridge."""
         self._refresh()
-        known = self._views.get(source)
+        known = self._views.get((source, link))
         if known is None:
-            known = self._make(source)
+            known = self._make(source, link)
             if known is not None:  # of strangers there may be any number
-                self._views[source] = known
+                self._views[source, link] = known
         return known
 
     def servers_of(self, source: str) -> list[str]:
@@ -64,8 +64,13 @@ class Views:
         self._state = state if is_settled else (0, 0)
         self._networks, self._views = read, {}
 
-    def _make(self, source: str) -> View | None:
-        containers = {lease.container for _, on in self._networks for lease in on if source in _addresses(lease)}
+    def _make(self, source: str, link: str) -> View | None:
+        containers = {
+            lease.container
+            for network, on in self._networks
+            for lease in on
+            if network.near_link == link and source in _addresses(lease)
+        }
         if not containers:
             return None
         own: dict[str, list[str]] = {}

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_BOTH = "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
+
+
 class Given(Value):
     """The options that are for the first network."""
 
@@ -34,25 +37,23 @@ def parse(texts: Sequence[str], given: Given) -> tuple[str, dict[str, dict[str, 
     Raises InvalidParameter and NotFound in Docker's words.
     """
     chosen = [_parse_one(text) for text in texts] or [("", {})]
+    if len(chosen) > 1 and any(name.startswith("container:") for name, _ in chosen):
+        raise InvalidParameter(_BOTH)
     first, settings = chosen[0]
     mode = modes.parse(first)
     if mode == networks.DEFAULT:
         given = given._replace(links=())  # they are the container's own there, see container/linking.py
     chosen[0] = mode, _with(settings, given)
-    if mode in modes.MODES or mode.startswith("container:"):
+    if modes.kind(mode) in modes.MODES or mode.startswith("container:"):
         if len(chosen) > 1:
-            raise InvalidParameter(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-            )
+            raise InvalidParameter(_BOTH)
         _check_none(mode, chosen[0][1])
         return mode, {}
     endpoints: dict[str, dict[str, Any]] = {}
     for name, settings in chosen:
         network = networks.lookup(name)
         if network.name in modes.MODES or (network.name == networks.DEFAULT and len(chosen) > 1):
-            raise InvalidParameter(
-                "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
-            )
+            raise InvalidParameter(_BOTH)
         if network.name in endpoints:
             raise InvalidParameter(f'network "{network.name}" is specified multiple times')
         check(network, settings)
@@ -116,7 +117,7 @@ def check_link_local(text: str) -> str:
 
 def _parse_one(text: str) -> tuple[str, dict[str, Any]]:
     """One `--network`: the network's name and the settings of the endpoint."""
-    if "=" not in text:
+    if "=" not in text or modes.kind(text) in modes.PRIVATE:
         return text, {}
     name = ""
     settings: dict[str, Any] = {}

@@ -52,7 +52,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     def prepare() -> None:
         nonlocal root, sources
         sources = rootfs.open_sources(spec)
-        root = rootfs.prepare(spec["root"]["path"])
+        root = rootfs.prepare(spec["root"]["path"], linux.get("rootfsPropagation", ""))
 
     # Still as the caller: the container's root may be somebody who cannot pass the caller's own folders.
     yield "prepare root", prepare

@@ -194,7 +194,7 @@ def execute(process: dict[str, Any], last_step: LastStep, channel: int) -> NoRet
         found = os.stat(path)
         if stat.S_ISDIR(found.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-        if (found.st_dev, found.st_ino) == last_step.own:
+        if (found.st_dev, found.st_ino) == last_step.own and not _is_mounted_here(path):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         if last_step.trampoline >= 0:
             os.set_inheritable(channel, True)
@@ -202,3 +202,20 @@ def execute(process: dict[str, Any], last_step: LastStep, channel: int) -> NoRet
         os.execve(path, args, environment)
     except OSError as e:
         raise OSError(e.errno, e.strerror, args[0]) from e
+
+
+def _is_mounted_here(path: str) -> bool:
+    """Whether what is rdock's own executable was found by a mount of the container's: the user has the host's /usr
+    there, say. By /proc/self/exe it is found where the host has it, on a mount that the container does not see.
+    """
+    mounts = []
+    for name in (path, "/proc/self/exe"):
+        fd = os.open(name, os.O_PATH | os.O_CLOEXEC)
+        try:
+            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as file:
+                mounts.append(next(line for line in file if line.startswith("mnt_id:")))
+        except (OSError, StopIteration):
+            return False  # without /proc it cannot be told
+        finally:
+            os.close(fd)
+    return mounts[0] != mounts[1]

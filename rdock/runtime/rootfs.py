@@ -120,7 +120,7 @@ class Mount(Value):
                 raise OSError(e.errno, e.strerror, self.target) from e
             finally:
                 os.close(target)
-        # The whole tree is private already (see `prepare`).
+        # The whole tree is private already, or at most a slave (see `prepare`).
         if self.propagation and self.propagation != m.MS_PRIVATE | m.MS_REC:
             with _Opened(root, self.target) as fd:
                 m.mount("", m.through(fd), "", self.propagation)
@@ -273,10 +273,16 @@ def protections(spec: dict[str, Any]) -> list[Operation]:
     ]
 
 
-def prepare(path: str) -> int:
-    """Make the root a mount of its own in a private tree; its descriptor."""
-    m.set_propagation("/", m.MS_PRIVATE)
+def prepare(path: str, propagation: str = "") -> int:
+    """Make the root a mount of its own in a private tree; its descriptor.
+
+    With the spec's `rootfsPropagation` of a slave the tree is one, for mounts that are to see what their sources see.
+    """
+    is_slave = propagation in ("slave", "rslave")
+    m.set_propagation("/", m.MS_SLAVE if is_slave else m.MS_PRIVATE)
     m.bind(path, path)
+    if is_slave:
+        m.set_propagation(path, m.MS_PRIVATE)
     return os.open(path, O_PATH | os.O_DIRECTORY)
 
 

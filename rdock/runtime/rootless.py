@@ -24,10 +24,6 @@ from rdock.state import record
 from rdock.state.record import Lock
 from rdock.values import Value
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 KINDS = ("user", "mount")
 
 
@@ -63,6 +59,8 @@ class Entered(Value):
 
 
 _entered: Entered | None = None
+_record_path = ""
+"""Of the holder whose namespaces this process is in."""
 # Kept open, and so locked, until the process and all its children have ended.
 _use: Lock | None = None
 
@@ -73,14 +71,15 @@ def entered() -> Entered:
     return _entered
 
 
-def enter(mode: str, linger: float) -> Entered:
+def enter(mode: str, linger: float, *, keep_groups: bool = False) -> Entered:
     """Become root of the user's own user and mount namespaces, making them if need be.
 
-    `mode` is a key of the settings: auto, subids, direct, single. The current directory is kept.
+    `mode` is a key of the settings: auto, subids, direct, single. The current directory is kept. With `keep_groups`
+    so are the caller's supplementary groups, by which files of the host may be within reach.
     The process must have one thread only. Raises Unavailable or SystemFailure with the reason why
     this machine does not allow it.
     """
-    global _entered, _use
+    global _entered, _use, _record_path
     if _entered is not None:
         return _entered
     paths.settle()
@@ -91,6 +90,7 @@ def enter(mode: str, linger: float) -> Entered:
     around = _session(boot)
     if around is not None:
         name, found = around
+        _record_path = paths.holder(boot, name)
         if mode not in ("auto", found.mode):
             raise Unavailable(f"this session is one of the id mode {found.mode}: leave it for another one")
         _use = _lock(paths.holder_lock(boot, name))
@@ -100,17 +100,18 @@ def enter(mode: str, linger: float) -> Entered:
     name = mode + _surroundings()
     record_path, lock_path = paths.holder(boot, name), paths.holder_lock(boot, name)
     uid, gid = os.getuid(), os.getgid()
+    _record_path = record_path
     try:
         _use = _lock(lock_path)
         found, fds = _find(mode, linger, record_path, lock_path)
         namespaces.enter(fds)
     except OSError as e:
-        raise SystemFailure(f"cannot enter the namespaces of this user: {reason(e)}", hint=why_denied()) from e
+        raise SystemFailure(f"cannot enter the namespaces of this user: {reason(e)}", hint=_why_denied()) from e
     try:
         os.chdir(directory)
     except OSError:
         os.chdir("/")
-    if found.mode != "single":
+    if found.mode != "single" and not keep_groups:
         os.setgroups(())
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
@@ -210,6 +211,25 @@ def held() -> set[int]:
     return {_use.fd} - {-1} if _use else set()
 
 
+def leave_own_mounts() -> None:
+    """Go back to the holder's mount namespace from one of one's own, for a process that outlives what that is for.
+
+    Else it would keep a container's mounts after all others are gone. Without a holder, or with one who is not in
+    our user namespace, it stays where it is; so it does below `unshare`, where the session's mounts may hide ours.
+    Raises OSError.
+    """
+    found = None if _entered is None or _entered.in_session else _living(_record_path)
+    if found is None or found.namespace != os.readlink(namespaces.file_of("user")):
+        return
+    fds = namespaces.open_all(found.pid, ("mount",))
+    if not found.identity.is_alive():
+        # The pid may be another's by now, and so what was opened.
+        for fd in fds.values():
+            os.close(fd)
+        return
+    namespaces.enter(fds)
+
+
 def _note_runtime(directory: str) -> None:
     """Remember where what runs has its sockets; see paths.runtime."""
     note = paths.runtime_note()
@@ -274,7 +294,7 @@ def _hear(fd: int) -> str:
         raise SystemFailure("cannot make the namespaces of this user: the holder ended")
     if line.startswith("!"):
         number, _, step = line[1:].partition(" ")
-        raise Unavailable(f"cannot {step}: {os.strerror(int(number)).lower()}", hint=why_denied())
+        raise Unavailable(f"cannot {step}: {os.strerror(int(number)).lower()}", hint=_why_denied())
     return line
 
 
@@ -364,6 +384,12 @@ def _linger(record_path: str, lock_path: str, linger: float) -> None:
             pass  # there are others
 
 
+def _why_denied() -> str:
+    from rdock.runtime import denial  # few machines need it
+
+    return denial.why()
+
+
 def _survivor(old: Holder) -> int | None:
     """The user namespace of a holder that was killed, if a process of rdock's lives in it: a descriptor.
 
@@ -395,36 +421,3 @@ def _is_ours(fd: int, pid: int, old: Holder) -> bool:
 
 def _maps_of(pid: int) -> list[str]:
     return [idmap.map_text(idmap.read_map(kind, str(pid))) for kind in ("uid", "gid")]
-
-
-_SWITCHES = (
-    ("/proc/sys/kernel/unprivileged_userns_clone", "0", "sudo sysctl -w kernel.unprivileged_userns_clone=1"),
-    ("/proc/sys/user/max_user_namespaces", "0", "sudo sysctl -w user.max_user_namespaces=28633"),
-    (
-        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
-        "1",
-        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-    ),
-)
-
-
-def why_denied() -> str:
-    """The line that lifts the ban on user namespaces, if a known switch is the cause."""
-    for path, value, line in _SWITCHES:
-        try:
-            with open(path, encoding="utf-8") as file:
-                if file.read().strip() == value:
-                    return line
-        except OSError:
-            continue
-    if _in_chroot():
-        return "user namespaces cannot be made inside a chroot"
-    return "an outer container's seccomp filter or a security module may forbid user namespaces"
-
-
-def _in_chroot() -> bool:
-    try:
-        here, there = os.stat("/"), os.stat("/proc/1/root/")
-    except OSError:
-        return False
-    return (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino)

@@ -166,9 +166,23 @@ def _copy_content(source: int, target: int, size: int) -> None:
                 return
             raise
         end = os.lseek(source, data, os.SEEK_HOLE)
-        while data < end:
-            copied = os.copy_file_range(source, target, end - data, data, data)
-            if copied == 0:
-                return
-            data += copied
+        if not _copy_range(source, target, data, end):
+            return
         offset = end
+
+
+def _copy_range(source: int, target: int, start: int, end: int) -> bool:
+    """Copy these bytes; False if the file has become shorter. In the kernel, wherever the two files are."""
+    while start < end:
+        try:
+            copied = os.copy_file_range(source, target, end - start, start, start)
+        except OSError as e:
+            # From an overlay to what lies below it, since Linux 5.19.
+            if e.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            os.lseek(target, start, os.SEEK_SET)
+            copied = os.sendfile(target, source, start, end - start)
+        if copied == 0:
+            return False
+        start += copied
+    return True

@@ -25,6 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import bench_files
+import bench_io
 import bench_network
 import bench_registry
 
@@ -374,6 +376,14 @@ ROWS: list[tuple[str, Callable[[Bench], tuple[float, float]], float | None, floa
     ("pull of 250 MB, gzip", lambda bench: bench_registry.pull(bench, "gzip"), 0.6, None),
     ("pull of 250 MB, zstd", lambda bench: bench_registry.pull(bench, "zstd"), 0.6, None),
     ("push of 250 MB", bench_registry.push, 0.8, None),
+    ("cp of 2,000 files into a container", bench_files.tree_in, 0.7, None),
+    ("cp of 2,000 files out of a container", bench_files.tree_out, 0.7, None),
+    ("cp of 500 MB into a container", bench_files.file_in, 0.7, None),
+    ("cp of 500 MB out of a container", bench_files.file_out, 0.7, None),
+    ("tar -x of 2,000 files, on the root", bench_io.unpack_root, 1.0, None),
+    ("tar -x of 2,000 files, on a volume", bench_io.unpack_volume, 1.0, None),
+    ("4 kB random writes, on the root", bench_io.write_root, 1.0, None),
+    ("4 kB random writes, on a volume", bench_io.write_volume, 1.0, None),
     ("50 starts from 10 shells", parallel_starts, 0.5, None),
     ("ps -a, 100 containers", list_hundred, 1.0, None),
     ("ps -a, 1,000 containers", list_thousand, 1.0, None),

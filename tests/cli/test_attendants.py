@@ -121,6 +121,10 @@ def test_a_slirp4netns_that_is_killed_has_a_successor(rdock: Rdock) -> None:
     os.kill(monitor, signal.SIGKILL)
     wait_for(lambda: pid_of(rdock, "web") != monitor, "there is another monitor")
     wait_for(answers, "it still serves")
+    # And the next monitor, whose child it is not, replaces it too.
+    (slirp,) = [int(line.split()[0]) for line in rdock.home.processes() if "slirp4netns" in line.split()[1]]
+    os.kill(slirp, signal.SIGKILL)
+    wait_for(answers, "it serves once more")
     rdock.ok("rm", "-f", "web")
     assert not answers()
 

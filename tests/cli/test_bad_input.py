@@ -168,7 +168,7 @@ def test_help_is_no_error(rdock: Rdock) -> None:
         (["-p", "８０"], "invalid containerPort"),
         (["-v", "a:b:c:d"], "too many colons"),
         (["-v", "/a::ro"], "empty section between colons"),
-        (["-v", ""], "empty section"),
+        (["-v", ""], "invalid empty volume spec"),
         (["-v", "/etc:relative"], "mount path must be absolute"),
         (["-v", "/etc:/x:rx"], "invalid mode: rx"),
         (["-v", "/etc:/"], "destination can't be '/'"),

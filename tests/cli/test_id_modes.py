@@ -164,7 +164,10 @@ def test_info(rdock: Rdock) -> None:
     assert (found["Containers"], found["ContainersRunning"], found["ContainersStopped"]) == (2, 1, 1)
     assert found["Images"] >= 1 and found["Driver"] == "overlay" and found["IdMode"] == "subids"
     assert found["DataRoot"] == str(rdock.home.data)
-    assert f"Driver: {found['Driver']}" in rdock.ok("info").splitlines()
+    text = rdock.ok("info")
+    for line in (" Storage Driver: overlay", " Logging Driver: json-file", "  Volume: local", " Docker Root Dir: "):
+        assert f"\n{line}" in text, line
+    assert "Mirrors" in found["RegistryConfig"]["IndexConfigs"]["docker.io"]
 
 
 def test_doctor(rdock: Rdock) -> None:

@@ -82,6 +82,18 @@ def test_who_is_linked_to_has_to_run(rdock: Rdock) -> None:
     result = rdock("start", "web")
     assert result.code == 1 and "Cannot link to a non running container: /db AS /web/db" in result.err
     assert rdock.ok("network", "inspect", "-f", "{{len .Containers}}", "bridge") == "0", "nothing is left taken"
+    rdock.ok("network", "create", "other")
+    rdock.ok("network", "disconnect", "bridge", "db")
+    rdock.ok("network", "connect", "other", "db")
+    rdock.ok("start", "db")
+    result = rdock("start", "web")
+    assert "Cannot link to /db, as it does not belong to the default network" in result.err
+    rdock.ok("rm", "-f", "db")
+    rdock.ok("network", "rm", "other")
+    rdock.ok("run", "-d", "--name", "db", *SLEEP)
+    rdock.ok("rm", "web")
+    rdock.ok("create", "--name", "web", "--link", "db", *SLEEP)
+    rdock.ok("stop", "-t", "0", "db")
     assert rdock.ok("rm", "--link", "web/db") == "web/db"
     rdock.ok("start", "web")
     assert "db" not in hosts(rdock, "web")
@@ -129,6 +141,9 @@ def test_a_user_defined_network(net: Rdock) -> None:
         (["--link", "hosted"], "host type networking can't be used with links"),
         (["--link", "there", "--network", "host"], "host type networking can't be used with links"),
         (["--link", "there", "--network", "container:there"], "container type network can't be used with links"),
+        (["--network", "container:there", "--network", "front"], "cannot attach both user-defined"),
+        (["-p", "::1:x:80"], "invalid hostPort: x"),
+        (["-p", "1:2:3:80"], "invalid IP address: 1:2"),
         (["--link", "there", "--network", "none"], "conflicting options: links and the none network mode"),
         (["--link-local-ip", "192.0.2.1", "--network", "front"], "invalid link-local IP address: 192.0.2.1"),
         (["--network", f"name=front,{IFNAME}=a/b"], "invalid interface name: 'a/b'"),
@@ -160,6 +175,12 @@ def test_options_of_an_endpoint(net: Rdock) -> None:
     net.ok("network", "connect", "--driver-opt", f"{IFNAME.partition('=')[2]}=lan8", "--link-local-ip", "169.254.9.9",
            "front", "later")  # fmt: skip
     assert "inet 169.254.9.9/16" in net.ok("exec", "later", "ip", "addr", "show", "lan8")
+    refused = net("network", "connect", "--driver-opt", f"{IFNAME.partition('=')[2]}=lan8", "bridge", "later")
+    assert refused.code == 1 and "already exists in network bridge" in refused.err
+    net.ok("network", "disconnect", "bridge", "later")
+    refused = net("network", "connect", "--driver-opt", f"{IFNAME.partition('=')[2]}=lan8", "bridge", "later")
+    assert refused.code == 1 and "the container has an interface lan8 already" in refused.err
+    assert "later" not in net.ok("network", "inspect", "-f", "{{range .Containers}}{{.Name}}{{end}}", "bridge")
     refused = net("run", "--rm", "--network", f"name=front,{SYSCTLS}=net.ipv4.conf.IFNAME.nothing=1", STARTER, "true")
     assert refused.code == 125 and is_clear(refused.err) and "nothing" in refused.err
 

@@ -16,6 +16,7 @@ import pytest
 
 from tests.cli.conftest import is_clear
 from tests.cli.test_monitor_killed import kill_monitor
+from tests.cli.test_network import host_address, server
 from tests.conftest import STARTER
 from tests.program import CHECKOUT, Rdock, run_many
 
@@ -125,6 +126,7 @@ def test_create_takes_what_ipv6_says(networks: Rdock) -> None:
     (["--subnet", "10.9.0.0/24", "--aux-address", "=10.9.0.3", "x"], 1, "invalid option '=10.9.0.3': empty name"),
     (["--subnet", "10.9.0.7/24", "x"], 1,
      "invalid network config: invalid subnet 10.9.0.7/24: it should be 10.9.0.0/24"),
+    (["-d", "ipvlan", "x"], 1, "the ipvlan driver is not supported: a macvlan network does the same here"),
     (["--subnet", "nonsense", "x"], 1, "invalid subnet: invalid CIDR address: nonsense"),
     (["--subnet", "\x1b[2J", "x"], 1, "invalid subnet: invalid CIDR address: \\x1b[2J"),
     (["--subnet", "fd09::/64", "--ipv6=false", "x"], 1, "is an IPv6 subnet, and the network has no IPv6"),
@@ -428,15 +430,16 @@ def test_rm_with_force(networks: Rdock) -> None:
 def test_rm_refuses_while_it_is_used(networks: Rdock) -> None:
     made = networks.ok("network", "create", "net")
     networks.ok("run", "-d", "--name", "box", "--network", "net", STARTER, "sleep", "600")
-    endpoint = next(iter(inspected(networks, "net")["Containers"].values()))["EndpointID"]
+    networks.ok("run", "-d", "--name", "also", "--network", "net", STARTER, "sleep", "600")
+    there = {each["Name"]: each["EndpointID"][:12] for each in inspected(networks, "net")["Containers"].values()}
     for args in (["net"], ["-f", "net"]):
         result = networks("network", "rm", *args)
         assert (result.code, result.out) == (1, "")
         assert result.err == (
             f"rdock: error while removing network: network net id {made} has active endpoints "
-            f'(name:"box" id:"{endpoint[:12]}")\n'
+            f'(name:"also" id:"{there["also"]}", name:"box" id:"{there["box"]}")\n'
         )
-    networks.ok("stop", "-t", "0", "box")
+    networks.ok("stop", "-t", "0", "box", "also")
     assert networks.ok("network", "rm", "net") == "net"
     result = networks("start", "box")
     assert result.code == 1 and "network net not found" in result.err, result
@@ -470,7 +473,31 @@ def test_containers_of_a_macvlan_network_reach_each_other(networks: Rdock, optio
     networks.ok("run", "-d", "--name", "box", "--network", "net", STARTER, "sleep", "600")
     result = networks("run", "--rm", "--network", "net", STARTER, "ping", "-c", "1", "-W", "2", "10.109.0.2")
     assert (result.code == 0) == reached, result
+    result = networks("run", "--rm", "--network", "net", STARTER, "nslookup", "box")
+    assert ("Address: 10.109.0.2" in result.out) == reached, result
     networks.ok("rm", "-f", "box")
+    networks.ok("network", "rm", "net", "parent")
+
+
+@pytest.mark.parametrize(
+    ("parent", "options", "leads"),
+    [
+        ([], ["-o", "parent=mine"], True),
+        ([], ["-o", "parent=tap0"], True),
+        ([], ["-o", "parent=tap0", "--internal"], False),
+        ([], ["-o", "parent=mine", "--internal"], False),
+        (["--internal"], ["-o", "parent=mine"], False),
+        ([], [], False),
+    ],
+)  # fmt: skip
+def test_the_way_out_of_a_macvlan_network(networks: Rdock, parent: list[str], options: list[str], leads: bool) -> None:
+    """Is that of its parent, unless it is internal; one without a parent is for itself."""
+    networks.ok("network", "create", *parent, "-o", f"{BRIDGE}name=mine", "parent")
+    networks.ok("network", "create", "-d", "macvlan", *options, "net")
+    with server("0.0.0.0") as port:
+        script = f"nc -w 2 {host_address()} {port} </dev/null"
+        result = networks("run", "--rm", "--network", "net", STARTER, "sh", "-c", script)
+    assert ("greetings" in result.out) == leads, result
     networks.ok("network", "rm", "net", "parent")
 
 

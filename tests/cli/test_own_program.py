@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import is_clear
+from tests.conftest import STARTER
 from tests.payload.roots import Store, compiled, program
 from tests.payload.tars import symlink
 from tests.program import CHECKOUT, Rdock
@@ -109,6 +110,18 @@ def test_own_executable_is_out_of_reach(program_of: tuple[Rdock, list[Path]], st
             if result.code in (126, 127):
                 assert is_clear(result.err, 1), str(result)
     assert digests(*files) == before
+    rdock.ok("rm", "-f", container)
+
+
+def test_the_machines_python_may_be_mounted_and_run(rdock: Rdock) -> None:
+    """It is what executes rdock, but by the container's own mount it is a program like others."""
+    python = str(Path(sys.executable).resolve())
+    mounts = [f"-v={path}:{path}:ro" for path in ("/usr", "/lib", "/lib64") if Path(path).exists()]
+    container = rdock.ok("run", "-d", "--network", "none", *mounts, STARTER, "sleep", "600")
+    for command in (["run", "--rm", "--network", "none", *mounts, STARTER], ["exec", container]):
+        assert rdock.ok(*command, python, "-c", "print(6 * 7)") == "42"
+        refused = rdock(*command, "/proc/self/exe", "-c", "print(6 * 7)")
+        assert refused.code == 126 and is_clear(refused.err)
     rdock.ok("rm", "-f", container)
 
 

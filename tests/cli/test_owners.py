@@ -107,6 +107,62 @@ def test_keep_id_under_other_numbers(rdock: Rdock, storage: str, folder: Path) -
     rdock.ok("rmi", "kept:image")
 
 
+def test_cp_before_the_first_start(rdock: Rdock, storage: str, folder: Path) -> None:
+    command = (STARTER, "stat", "-c", "%u", "/x", "/bin")
+    rdock.ok("create", "--network", "none", "--userns=keep-id:uid=1000", "--name", "new", *command)
+    (folder / "x").touch()
+    rdock.ok("cp", str(folder / "x"), "new:/x")
+    assert rdock.ok("start", "-a", "new").split() == ["0", "0"]
+    assert set(rdock.ok("diff", "new").splitlines()) >= {"A /x"}
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["running", "stopped"])
+def test_cp(rdock: Rdock, storage: str, folder: Path, runs: bool) -> None:
+    """What is copied belongs to root, in archives to whom they say, all as seen from inside."""
+    mode = "--userns=keep-id:uid=1000,gid=100"
+    rdock.ok("run", "-d", "--network", "none", mode, "-u", "0", "--name", "copied", STARTER, *SLEEP)
+    rdock.ok("exec", "copied", "sh", "-c", "mkdir /d; touch /d/x; chown 5:6 /d/x; chown 1000:100 /d")
+    if not runs:
+        rdock.ok("stop", "-t", "0", "copied")
+    (folder / "file").write_text("content")
+    rdock.ok("cp", str(folder / "file"), "copied:/plain")
+    rdock.ok("cp", "-a", str(folder / "file"), "copied:/mine")
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, uid, gid in (("five", 5, 6), ("me", 1000, 100)):
+            member = tarfile.TarInfo(name)
+            member.uid, member.gid = uid, gid
+            archive.addfile(member, io.BytesIO())
+    assert rdock("cp", "-a", "-", "copied:/d", input=out.getvalue()).code == 0
+    for source, expected in (
+        ("/d", {"d": (1000, 100), "d/x": (5, 6), "d/five": (5, 6)}),
+        ("/d/me", {"me": (1000, 100)}),
+    ):
+        found = subprocess.run(
+            rdock.argv("cp", f"copied:{source}", "-"), env=rdock.environment(), capture_output=True, check=True
+        )
+        with tarfile.open(fileobj=io.BytesIO(found.stdout)) as archive:
+            assert expected.items() <= {e.name.rstrip("/"): (e.uid, e.gid) for e in archive}.items()
+    rdock.ok("cp", "copied:/d", str(folder / "copy"))
+    rdock.ok("cp", "-a", "copied:/d", str(folder / "archive"))
+    assert set(owners(folder / "copy").values()) == {(UID, GID)}
+    assert owners(folder / "archive")["me"] == (UID, GID) != owners(folder / "archive")["five"]
+    if not runs:
+        rdock.ok("start", "copied")
+    script = "stat -c %u:%g /plain /mine /d/five /d/me"
+    assert rdock.ok("exec", "copied", "sh", "-c", script).split() == ["0:0", "1000:100", "5:6", "1000:100"]
+
+
+def test_volumes(rdock: Rdock, storage: str, folder: Path) -> None:
+    """One is filled from the image with the owners that it has inside; `:U` gives a folder to the container's user."""
+    mode = "--userns=keep-id:uid=1000,gid=100"
+    script = "stat -c %u:%g /etc/group; echo >/folder/x; id -u"
+    mounts = ("-v", "owned:/etc", "-v", f"{folder}:/folder:U")
+    assert rdock.ok(*RUN, mode, *mounts, STARTER, "sh", "-c", script).split() == ["0:0", "1000"]
+    assert owners(folder) == {"x": (UID, GID)}
+    rdock.ok("volume", "rm", "owned")
+
+
 def test_keep_id_names_the_caller(rdock: Rdock, folder: Path) -> None:
     """In a root that cannot be written to as well; never in the place of a user or a group of the image's."""
     keep = ("--userns=keep-id:uid=1000,gid=1000", STARTER)
@@ -444,6 +500,18 @@ def test_own_of_a_file_and_of_what_is_read_only(rdock: Rdock, with_users: str, t
     script = "chown 70:70 /file; touch /read/x"
     assert rdock(*RUN, "--own=me", "-u", "0", *volumes, with_users, "sh", "-c", script).code == 1
     assert owners(tree)["src/a.c"] == (UID, GID)
+
+
+def test_own_of_mounts_in_other_words(rdock: Rdock, with_users: str, tree: Path) -> None:
+    """`--mount`, not recursively too; an overlay of a folder is not the folder."""
+    tree.chmod(0o777)
+    for mount in ("type=bind,src={},dst=/tree", "type=bind,src={},dst=/tree,bind-recursive=disabled"):
+        options = ("--own=me", "-u", "0", "--mount", mount.format(tree))
+        rdock.ok(*RUN, *options, with_users, "su", "app", "-c", "echo >/tree/made")
+        assert all_mine(tree, "made")
+        (tree / "made").unlink()
+    rdock.ok(*RUN, "--own=me", "-u", "0", "-v", f"{tree}:/tree:O", with_users, "touch", "/tree/made")
+    assert not (tree / "made").exists()
 
 
 def test_own_leaves_what_was_there(rdock: Rdock, with_users: str, tree: Path) -> None:

@@ -78,3 +78,38 @@ def test_nothing_is_mounted_or_made_outside(rdock: Rdock, volume: Path, tmp_path
             if target.startswith("/"):
                 assert root == "/" or root.endswith(("/source", "/source/file")), str(result)
     assert started, f"no start came through, so nothing was tried: {result}"
+
+
+@pytest.mark.parametrize("rounds", [15, pytest.param(300, marks=pytest.mark.slow)])
+def test_cp_reads_and_writes_nothing_outside(rdock: Rdock, volume: Path, tmp_path: Path, rounds: int) -> None:
+    """CVE-2018-15664, CVE-2019-10152, CVE-2021-41089: in both directions, and with an archive."""
+    canary, source, out = tmp_path / "canary", tmp_path / "source", tmp_path / "out"
+    (source / "place" / "inner").mkdir(parents=True)
+    (source / "place" / "inner" / "copied").write_text("copied\n")
+    archive = subprocess.run(["tar", "-c", "-C", source, "place"], capture_output=True, check=True).stdout
+    rdock.ok("run", "-d", "--name", "box", "--network", "none", "-v", f"{volume}:/v", STARTER, "sleep", "1000")
+    before = [(path, path.lstat().st_mtime_ns, path.lstat().st_mode) for path in sorted(canary.rglob("*"))]
+    outcomes = set()
+    for number in range(rounds):
+        # Of a round one way, in which nobody has been yet.
+        words, given = (
+            (("cp", f"{source}/place/inner/copied", f"box:/v/place/inner/c{number}"), b""),
+            (("cp", str(source / "place"), "box:/v"), b""),
+            (("cp", "-", "box:/v"), archive),
+            (("cp", "box:/v/place", str(out)), b""),
+            (("cp", "box:/v/place/secret", str(out)), b""),
+            (("cp", "-L", "box:/v/place/inner", str(out)), b""),
+            (("cp", "box:/v/.", str(out)), b""),
+        )[number % 7]  # fmt: skip
+        result = rdock(*words, input=given)
+        if result.code:
+            assert result.code == 1 and is_clear(result.err), str(result)
+        outcomes.add((words[1], result.code))
+        after = [(path, path.lstat().st_mtime_ns, path.lstat().st_mode) for path in sorted(canary.rglob("*"))]
+        assert after == before, str(result)
+        if out.is_symlink():
+            out.unlink()  # the link itself, which is what it was at that moment
+        for path in [out, *out.rglob("*")] if out.exists() else []:
+            assert path.is_symlink() or path.is_dir() or path.read_text() != "of the host\n", str(result)
+        subprocess.run(["rm", "-rf", out], check=True)
+    assert any(code == 0 for _, code in outcomes), "nothing came through, so nothing was tried"

@@ -95,12 +95,17 @@ class Laboratory:
         self.shared.enter()
         udp, tcp = dns.open_sockets()
         self.host.enter()
-        self.server = NameServer(udp, tcp, self.views.get, lambda _: list(self.servers))
+        self.server = NameServer(udp, tcp, self._view, lambda _: list(self.servers))
         self.turns = 0
         self.problem: BaseException | None = None
         if loop:
             self.thread = threading.Thread(target=self._loop, daemon=True)
             self.thread.start()
+
+    def _view(self, address: str, link: str) -> View | None:
+        """As views.Views does it: of those on the network of that link."""
+        own = ("172.30.1.", "fd00:1:") if link == "to1" else ("172.30.2.", "fd00:2:") if link == "to2" else ()
+        return self.views.get(address) if address.startswith(own) else None
 
     def _loop(self) -> None:
         try:
@@ -295,6 +300,38 @@ def _views() -> None:
             honest.recv(512)
     del lab.views["172.30.1.2"]
     assert code(lab.answer(question("web"))) == 5
+
+
+def test_nobody_asks_in_the_name_of_a_container_of_another_bridge() -> None:
+    in_namespace(_forged)
+
+
+def _forged() -> None:
+    lab = Laboratory("127.0.0.53")
+    fake = Fake(lab.host, "127.0.0.53", silent)
+    lab.views["172.30.2.2"] = lab.views["fd00:2::2"] = View({}, {}, outside=True)
+    text = question("example.org")
+    for address, gateway in (("172.30.1.2", "172.30.2.1"), ("fd00:1::2", "fd00:2::1"), ("fd00:1::2", GATEWAY6)):
+        if not lab.b.ip("addr", "show", "to", address):
+            links.add_address(lab.b.route, "eth0", f"{address}/{128 if ':' in address else 32}")
+        if gateway == GATEWAY6:  # that of the other's bridge, by way of one's own
+            links.add_route(lab.b.route, f"{gateway}/128", via="fd00:2::1")
+        with lab.b.socket(socket.SOCK_DGRAM, address, 4444) as liar:
+            for _ in range(30):  # more than one client may have waiting
+                liar.sendto(question("forged.example.org"), (gateway, 53))
+        lab.answer(question("web"))  # all that came before has been seen to
+        assert not fake.asked, (address, gateway)
+    fake.behave = well
+    assert lab.answer(text) == reply_to(text)
+    # Who has the address for all that the kernel knows, and so can connect, has it on the wrong bridge.
+    links.add_route(lab.shared.route, "172.30.1.2/32", link="to2")
+    with lab.b.socket(socket.SOCK_STREAM, "172.30.1.2") as liar:
+        liar.connect(("172.30.2.1", 53))
+        liar.sendall(framed(question("web")))
+        assert code(receive(liar)) == 5
+    # With one's own address one may ask anybody's gateway.
+    links.delete_address(lab.b.route, "eth0", "fd00:1::2/128")
+    assert lab.answer(text, space=lab.b, of=GATEWAY6) == reply_to(text)
 
 
 def test_addresses_of_one_name_take_turns() -> None:

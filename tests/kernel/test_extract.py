@@ -491,3 +491,45 @@ def _like_gnu_tar(base: str, tree: str) -> None:
 
 def test_debian_tree_is_unpacked_as_gnu_tar_does(in_namespace: InNamespace, place: Path, debian_tree: Path) -> None:
     in_namespace(_like_gnu_tar, str(place), str(debian_tree))
+
+
+def _run_copied(base: str, name: str) -> str:
+    """The same by what unpacks for `cp -`, into a directory that has something in it already."""
+    from rdock.container import copy_archive
+
+    root = Path(base)
+    outside, cwd = _make_surroundings(root)
+    target = root / "target"
+    (target / "dir").mkdir(parents=True)
+    (target / "l").symlink_to(outside)
+    before = snapshot(outside), snapshot(cwd)
+    os.chdir(cwd)
+    descriptors = len(os.listdir("/proc/self/fd"))
+    fd = os.open(target, os.O_PATH | os.O_DIRECTORY)
+    try:
+        copy_archive.unpack(split(hostile_tar.cases(str(outside))[name]), fd, archive=True, note=lambda _: None)
+        outcome = "made"
+    except RdockError as e:
+        assert e.message.isprintable() and len(e.message) < 1000, repr(e.message)
+        outcome = f"refused: {e.message}"
+    finally:
+        os.close(fd)
+    try:
+        assert len(os.listdir("/proc/self/fd")) == descriptors, "descriptors leak"
+        assert (snapshot(outside), snapshot(cwd)) == before
+        assert sorted(os.listdir(root)) == ["cwd", "outside", "target"]
+        _check_inside(target)
+    finally:
+        empty(target)
+    return outcome
+
+
+# Marks that mean nothing outside of a layer.
+FINE_WHEN_COPIED = {name for name in hostile_tar.REFUSED if "whiteout" in name or "opaque" in name}
+
+
+@pytest.mark.parametrize("name", hostile_tar.NAMES)
+def test_hostile_archive_of_cp_reaches_nothing_outside(in_namespace: InNamespace, place: Path, name: str) -> None:
+    outcome = in_namespace(_run_copied, str(place), name)
+    if name in hostile_tar.REFUSED - FINE_WHEN_COPIED:
+        assert outcome.startswith("refused: "), outcome

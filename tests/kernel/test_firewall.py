@@ -213,6 +213,79 @@ def _ping(client: Space, address: str, kind: int) -> int | None:
             return None
 
 
+def test_closed_ports_of_the_router_refuse_at_once() -> None:
+    in_namespace(_refusals)
+
+
+def _refusals() -> None:
+    lab = Laboratory()
+    yes, no = {"tcp": True, "udp": True}, {"tcp": False, "udp": False}
+    for address in (ROUTER["br-a"], ROUTER6["br-a"], ROUTER["br-b"]):
+        assert refused(lab.a, address, 81) == yes, address
+    for address in ("172.30.2.2", "fd00:2::2"):
+        assert refused(lab.a, address, 81) == no, address  # as with Docker
+    for address in (ROUTER["tap0"], ROUTER6["tap0"]):
+        assert refused(lab.world, address, 81) == no, address
+
+
+def refused(client: Space, address: str, port: int) -> dict[str, bool]:
+    """Whether who connects is told that nobody listens, by protocol; otherwise there is silence."""
+    found = {}
+    for name, kind in (("tcp", socket.SOCK_STREAM), ("udp", socket.SOCK_DGRAM)):
+        with client.socket(kind, "::" if ":" in address else "0.0.0.0") as asking:
+            asking.settimeout(netspace.SILENCE)
+            try:
+                asking.connect((address, port))
+                asking.send(b"ask")
+                asking.recv(1)
+            except ConnectionRefusedError:
+                found[name] = True
+            except TimeoutError:
+                found[name] = False
+    return found
+
+
+def test_a_known_connection_opens_nothing_between_bridges() -> None:
+    in_namespace(_known_connection)
+
+
+def _known_connection() -> None:
+    lab = Laboratory(outward=("br-a", "br-b"))
+    # While the rules are away a connection becomes known.
+    nftables.commit(lab.nl, [nftables.delete_table(firewall.TABLE)])
+    _track(lab)
+    waiting, asking = lab.b.socket(socket.SOCK_DGRAM, "172.30.2.2", 80), lab.a.socket(socket.SOCK_DGRAM, "0.0.0.0")
+    with waiting, asking:
+        assert netspace.exchange(asking, waiting, ("172.30.2.2", 80)) == "172.30.1.2"
+        firewall.set_up(lab.nl, lab.router.route)
+        for bridge in ("br-a", "br-b"):
+            firewall.open_network(lab.nl, bridge)
+        assert netspace.exchange(asking, waiting, ("172.30.2.2", 80), netspace.SILENCE) is None
+
+
+def _track(lab: Laboratory) -> None:
+    """Have connections tracked, as they are with the rules there, and nothing else done."""
+    nft = nftables
+    nft.commit(
+        lab.nl,
+        [
+            nft.add_table("track"),
+            nft.add_chain("track", "forward", nft.FORWARD, nft.FILTER_PRIORITY, accepts=True),
+            nft.add_rule("track", "forward", nft.belongs_to_a_connection(), nft.accept()),
+        ],
+    )
+
+
+@pytest.mark.parametrize("target", [WORLD, WORLD6])
+def test_errors_about_what_was_sent_come_in(target: str) -> None:
+    in_namespace(_errors, target)
+
+
+def _errors(target: str) -> None:
+    lab = Laboratory()
+    assert refused(lab.a, target, 81) == {"tcp": True, "udp": True}  # the latter by ICMP
+
+
 # -- transparent sockets -------------------------------------------------------------------------
 
 
@@ -273,6 +346,21 @@ def _without_the_expression() -> None:
     assert _forward_tcp(lab, CLIENT, "172.30.2.2", netspace.SILENCE) is None
     assert both(lab.a, lab.world, WORLD) == ROUTER["tap0"]
     assert neither(lab.a, lab.b, "172.30.2.2")
+    assert refused(lab.a, ROUTER["br-a"], 81) == {"tcp": True, "udp": True}
+
+
+def test_a_kernel_without_the_reject_expression() -> None:
+    in_namespace(_without_reject)
+
+
+def _without_reject() -> None:
+    nftables.reset = nftables.refuse = lambda: nftables._expression("reject-of-old")
+    lab = Laboratory()
+    assert both(lab.a, lab.world, WORLD) == ROUTER["tap0"]
+    assert neither(lab.a, lab.router, ROUTER["br-a"], 81)
+    assert refused(lab.a, ROUTER["br-a"], 81) == {"tcp": False, "udp": False}
+    if lab.transparent:
+        assert _forward_tcp(lab, CLIENT, "172.30.2.2") == CLIENT
 
 
 # -- the rule set --------------------------------------------------------------------------------
@@ -297,8 +385,11 @@ def _nft() -> None:
     }
     text = lab.router.run("nft", "list", "ruleset")
     for rule in (
-        "ct state established,related accept",
+        "\t\tct state established,related accept",
         'iifname @outward oifname "tap0" accept',
+        'iifname "tap0" ct state established,related accept',
+        'iifname != "tap0" meta l4proto tcp reject with tcp reset',
+        'iifname != "tap0" meta l4proto udp reject',
         'iifname != "tap0" udp dport 53 accept',
         'iifname != "tap0" tcp dport 53 accept',
         'oifname "tap0" masquerade',

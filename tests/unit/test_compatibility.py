@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rdock.cli import compatibility, docker_names, main, refusals, usage
+from rdock.cli import commands, compatibility, docker_names, main, refusals, usage
 from rdock.errors import NotThereYet, RdockError, Unsupported, UsageError
 from tests.program import CHECKOUT
 
@@ -44,7 +44,7 @@ def grammar(command: str) -> usage.Grammar | None:
         name, _ = main.find(command.split())
     except Unsupported:
         return None
-    return usage.grammar_of(main.text_of(main.COMMANDS[name]))
+    return usage.grammar_of(main.text_of(commands.COMMANDS[name]))
 
 
 def short_name(command: str) -> str:
@@ -68,7 +68,7 @@ def test_command_is_there_or_refused(command: str) -> None:
         assert is_one_line(e) and e.exit_code == 1
         assert isinstance(e, NotThereYet) or any(e.message.endswith(why) for why in refusals.COMMANDS.values())
         return
-    assert name in main.COMMANDS and all(word.startswith("--") for word in rest)
+    assert name in commands.COMMANDS and all(word.startswith("--") for word in rest)
 
 
 @pytest.mark.parametrize("row", CORE_FLAGS, ids=lambda row: f"{row['command']} {row['long']}")
@@ -126,17 +126,17 @@ def test_refusals_are_of_what_docker_has() -> None:
 )
 def test_refusals_say_why(words: list[str], message: str) -> None:
     with pytest.raises(Unsupported) as refusal:
-        usage.parse(main.text_of(main.COMMANDS["run"]), "run", words)
+        usage.parse(main.text_of(commands.COMMANDS["run"]), "run", words)
     assert (refusal.value.message, refusal.value.hint, refusal.value.exit_code) == (message, "", 125)
 
 
 def test_switch_that_changes_nothing() -> None:
-    text = main.text_of(main.COMMANDS["run"])
+    text = main.text_of(commands.COMMANDS["run"])
     for word in ("--disable-content-trust", "--disable-content-trust=true"):
         found = usage.parse(text, "run", [word, "--rm", "i"])
         assert found is not None and found.flag("--rm") and found.arguments == ["i"]
     with pytest.raises(UsageError, match="unknown flag: --disable-content-trust"):
-        usage.parse(main.text_of(main.COMMANDS["rm"]), "rm", ["--disable-content-trust", "x"])
+        usage.parse(main.text_of(commands.COMMANDS["rm"]), "rm", ["--disable-content-trust", "x"])
 
 
 # -- the page and the table ------------------------------------------------------------------------

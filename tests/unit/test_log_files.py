@@ -161,7 +161,8 @@ def test_rotation_keeps_the_newest(tmp_path: Path, files: int, chunk: int) -> No
     assert kept == [f"line {n:05d}\n" for n in range(2000 - len(kept), 2000)]
     assert len(kept) >= (files - 1) * (5000 // (line + 2))
     assert texts(path, Range(tail=3)) == kept[-3:]
-    assert texts(path, Range(tail=len(kept) - 5)) == kept[5:]
+    fewer = max(0, len(kept) - 5)  # of one file that has just been begun there may be no more
+    assert texts(path, Range(tail=fewer)) == kept[len(kept) - fewer :]
     assert texts(path, Range(tail=len(kept) + 5)) == kept
     assert texts(path, Range(tail=0)) == []
 

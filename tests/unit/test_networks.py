@@ -304,7 +304,7 @@ def test_devices_that_another_network_has() -> None:
     assert said.endswith(f"conflicts with network {one.id} (mine): networks have same bridge name")
     refusal_of(Conflict, "two", options={BRIDGE + "name": f"br-{create('other').id[:12]}"})
     create("three", driver="macvlan", options={"parent": "mine"})
-    for parent in ("eth0", "tap0", "lo", networks.lookup("three").bridge):
+    for parent in ("eth0", "tap1", "lo", networks.lookup("three").bridge):
         said = refusal_of(InvalidParameter, "four", driver="macvlan", options={"parent": parent})
         assert said == f"invalid parent interface name: '{parent}': no network has a bridge of this name"
     said = refusal_of(Conflict, "four", driver="macvlan", options={"parent": "mine"})

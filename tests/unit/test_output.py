@@ -7,6 +7,7 @@ import time
 import pytest
 
 from rdock.cli import container_list, main, output, usage
+from rdock.cli.commands import COMMANDS
 from rdock.cli.template import render
 from rdock.container import inspect
 from rdock.container.config import Config, HostConfig
@@ -156,6 +157,6 @@ def test_a_command_is_quoted_as_go_quotes() -> None:
      (["-l", "-n", "-1"], 1)],
 )  # fmt: skip
 def test_the_last_containers(words: list[str], count: int | None) -> None:
-    options = usage.parse(main.text_of(main.COMMANDS["ps"]), "ps", words)
+    options = usage.parse(main.text_of(COMMANDS["ps"]), "ps", words)
     assert options is not None
     assert container_list._last(options) == count

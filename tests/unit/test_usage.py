@@ -11,9 +11,9 @@ import sys
 import pytest
 
 from rdock.cli import docker_names, help, main, usage
+from rdock.cli.commands import ALIASES, COMMANDS
 from rdock.errors import NotThereYet, UsageError
 
-COMMANDS = sorted(main.COMMANDS)
 # Options that are podman's.
 # Options and commands that podman has beside Docker's.
 PODMANS = {
@@ -27,10 +27,11 @@ PODMANS = {
 }
 PODMANS_COMMANDS = {
     "container clone", "container exists", "image diff", "image exists", "image mount", "image unmount", "image untag",
-    "system check", "unshare", "untag",
+    "container mount", "container umount", "container unmount", "mount", "system check", "umount", "unmount", "unshare",
+    "untag", "volume export", "volume import",
 }  # fmt: skip
-RUN = main.text_of(main.COMMANDS["run"])
-RM = main.text_of(main.COMMANDS["rm"])
+RUN = main.text_of(COMMANDS["run"])
+RM = main.text_of(COMMANDS["rm"])
 
 
 def parse(text: str, *words: str) -> usage.Options:
@@ -41,7 +42,7 @@ def parse(text: str, *words: str) -> usage.Options:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_its_function_and_its_text(name: str) -> None:
-    command = main.COMMANDS[name]
+    command = COMMANDS[name]
     module, _, function = command.place.partition(":")
     assert callable(getattr(importlib.import_module(f"rdock.cli.{module}"), function))
     text = main.text_of(command)
@@ -51,7 +52,7 @@ def test_each_command_has_its_function_and_its_text(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_option_in_a_text_is_read_by_its_module(name: str) -> None:
-    command = main.COMMANDS[name]
+    command = COMMANDS[name]
     module = importlib.import_module(f"rdock.cli.{command.place.partition(':')[0]}")
     source = inspect.getsource(module) + inspect.getsource(importlib.import_module("rdock.cli.output"))
     if name in ("run", "create"):
@@ -146,7 +147,7 @@ def test_options_that_docker_knows_by_another_name() -> None:
         ("builder prune", "'rdock builder prune' is not there yet"),
         ("compose up", "'rdock compose' is not there yet"),
         ("image build x", "'rdock image build' is not there yet"),
-        ("volume nosuch", "'rdock volume' is not there yet"),
+        ("stats x", "'rdock stats' is not there yet"),
     ],
 )
 def test_commands_of_docker_are_told_from_slips(words: str, message: str) -> None:
@@ -198,10 +199,10 @@ def output(capfd: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, st
     return code, *capfd.readouterr()
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *main.ALIASES])
+@pytest.mark.parametrize("name", [*COMMANDS, *ALIASES])
 def test_help_of_each_command_in_each_way(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     found, _ = main.find(name.split())
-    page = "\n" + main.text_of(main.COMMANDS[found]) + "\n"
+    page = "\n" + main.text_of(COMMANDS[found]) + "\n"
     for words in ([*name.split(), "--help"], ["help", *name.split()], ["help", *name.split(), "--help"]):
         assert output(capfd, *words) == (0, page, "")
 
@@ -261,13 +262,13 @@ def test_global_options_that_cannot_be(
 def test_names_of_docker_are_complete() -> None:
     """All that rdock has of Docker is in them, so that nothing is left out by oversight."""
     assert {name for name in COMMANDS if " " not in name} - set(docker_names.names("")) == {
-        "doctor", "unshare", "untag",
+        "doctor", "mount", "unmount", "unshare", "untag",
     }  # fmt: skip
-    for name in {*main.ALIASES, *(name for name in COMMANDS if " " in name)} - PODMANS_COMMANDS:
+    for name in {*ALIASES, *(name for name in COMMANDS if " " in name)} - PODMANS_COMMANDS:
         group, _, verb = name.partition(" ")
         assert verb in docker_names.names(group), name
     for name in set(COMMANDS) - PODMANS_COMMANDS:
-        ours = {option.long for option in usage.compile_text(main.text_of(main.COMMANDS[name])).options}
+        ours = {option.long for option in usage.compile_text(main.text_of(COMMANDS[name])).options}
         ours -= PODMANS.get(name, set())
         assert name == "doctor" or ours <= {long for _, long in docker_names.options(name)}, name
     assert set(docker_names.commands()) >= set(COMMANDS) - {"doctor"} - PODMANS_COMMANDS
@@ -284,7 +285,7 @@ def test_number_of_arguments() -> None:
         usage.parse(RUN, "run", [])
     assert refusal.value.message == "'rdock run' requires at least 1 argument"
     assert refusal.value.exit_code == 1
-    tag = main.text_of(main.COMMANDS["tag"])
+    tag = main.text_of(COMMANDS["tag"])
     for words in (["a"], ["a", "b", "c"]):
         with pytest.raises(UsageError, match="requires 2 arguments"):
             usage.parse(tag, "tag", words)

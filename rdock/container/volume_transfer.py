@@ -1,0 +1,142 @@
+"""A volume's content as a tar archive, out of it and into it: podman's `volume export` and `volume import`.
+
+Owners are the numbers that containers see. What comes in is a stranger's: it is unpacked beside the volume, where
+nothing in it leads elsewhere (image/extract.py), and put into the volume when all of it was good.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from rdock.errors import DataLoss, InvalidParameter, NoSuchVolume, SystemFailure, reason
+from rdock.image import layer
+from rdock.image.packing import pack
+from rdock.linux.tree import remove_tree
+from rdock.storage import staging
+from rdock.storage.differences import compare
+from rdock.storage.union import Union
+from rdock.volume import local_options, volumes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PLAIN = (0o755, 0, 0)
+
+
+def export(name: str, note: Callable[[str], None]) -> Iterator[bytes]:
+    """The archive, in pieces; `note` is told what is left out. Raises NoSuchVolume, InvalidParameter, SystemFailure."""
+    try:
+        with Union([_place(name)]) as content:
+            yield from pack(compare(content, None), content, is_layer=False, note=note)
+    except OSError as e:
+        raise SystemFailure(f"cannot read volume {name}: {reason(e)}") from e
+
+
+def _place(name: str) -> str:
+    """Where its content is."""
+    try:
+        options = volumes.lookup(name).options
+    except DataLoss:
+        options = {}
+    if local_options.is_shared(options) and not local_options.is_mounted(name):
+        raise InvalidParameter(f"volume {name} is there only while a container that uses it runs")
+    return local_options.source(name, options)[0]
+
+
+def import_(name: str, chunks: Iterable[bytes], note: Callable[[str], None]) -> None:
+    """Unpack an archive, compressed or not, into a volume; what is not in it stays.
+
+    Raises NoSuchVolume; DataLoss, InvalidParameter and SystemFailure, after which the volume is as it was, but where
+    the file system had no room to put in place what was unpacked.
+    """
+    place = _place(name)
+    with staging.entry() as entry:
+        try:
+            os.mkdir("content", 0o755, dir_fd=entry.fd)
+            content = os.open("content", _DIRECTORY, dir_fd=entry.fd)
+            try:
+                os.fchmod(content, 0o755)
+                found = layer.apply(chunks, content, strict_end=True, whiteouts=False)
+                for line in found.notes:
+                    note(line)
+                if found.foreign:
+                    note(
+                        f"{found.foreign} files belong to others in the archive, and to you here: this user has one id"
+                    )
+                _put_in_place(name, place, content)
+            finally:
+                os.close(content)
+        except OSError as e:
+            raise SystemFailure(f"cannot import into volume {name}: {reason(e)}") from e
+
+
+def _put_in_place(name: str, place: str, content: int) -> None:
+    with volumes.locked():
+        if name not in volumes.names():
+            raise NoSuchVolume(name)
+        # A device of `o=bind` may be given by a link; all below is opened without following any.
+        target = os.open(place, _DIRECTORY & ~os.O_NOFOLLOW)
+    try:
+        is_empty = not os.listdir(target)
+        _merge(content, target)
+        if is_empty or _identity(content) != _PLAIN:
+            _set_like(content, target)
+    finally:
+        os.close(target)
+
+
+def _merge(source: int, target: int) -> None:
+    """Move everything; directories that are on both sides become one, of all else what comes in counts."""
+    for name in os.listdir(source):
+        if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode) and _is_directory(target, name):
+            inner = os.open(name, _DIRECTORY, dir_fd=source)
+            try:
+                there = os.open(name, _DIRECTORY, dir_fd=target)
+                try:
+                    _merge(inner, there)
+                    _set_like(inner, there)
+                finally:
+                    os.close(there)
+            finally:
+                os.close(inner)
+            continue
+        if _is_directory(target, name):
+            remove_tree(target, name)
+        try:
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+        except OSError as e:
+            if e.errno == errno.EXDEV:
+                raise InvalidParameter(
+                    "a volume of another file system can be filled by a container only: rdock run -i … tar -x"
+                ) from e
+            if e.errno not in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY):
+                raise
+            remove_tree(target, name)
+            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+
+
+def _is_directory(directory: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _identity(fd: int) -> tuple[int, int, int]:
+    found = os.fstat(fd)
+    return stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
+
+
+def _set_like(source: int, target: int) -> None:
+    mode, uid, gid = _identity(source)
+    os.fchown(target, uid, gid)
+    os.fchmod(target, mode)
+    for name in os.listxattr(source):
+        if name.startswith("user."):
+            os.setxattr(target, name, os.getxattr(source, name))
+    found = os.fstat(source)
+    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
