@@ -235,8 +235,13 @@ Operation = Mount | Devices | Mask | ReadOnly
 def open_sources(spec: dict[str, Any]) -> list[int]:
     """Descriptors of what will be bound, one for each of the spec's mounts; -1 where that is none, or cannot be opened.
 
-    To be called before the process takes the ids of the container's root; the mount itself tells what is wrong.
+    To be called before the process takes the ids of the container's root, unless that is the caller as well: then none
+    are opened. The mount itself tells what is wrong.
     """
+    linux = spec.get("linux", {})
+    ids = [*linux.get("uidMappings", ()), *linux.get("gidMappings", ())]
+    if all(entry["containerID"] == entry["hostID"] for entry in ids):
+        return []
     found = []
     for entry in spec.get("mounts", ()):
         fd = -1
