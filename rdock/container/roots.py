@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from rdock.container import mount_points
+from rdock.container import mount_points, owners
 from rdock.container.containers import Container
 from rdock.container.spec import INIT_PATH
 from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, SystemFailure, reason
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 # Where rdock's own mounts are; see spec.py and sandbox.py.
 _OWN = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-# A copied tree is made under this name.
-_FUSE = "fuse-overlayfs"
+_FUSE, _COPY = "fuse-overlayfs", "copy"
 
 
 class Root(Value):
@@ -85,9 +84,10 @@ def opened(container: Container) -> Iterator[Root]:
     below = [] if container.rootfs else images.root_directories(images.lookup(container.image))
     marks = container.driver == _FUSE
     now, since = _own(container, below)
+    shown = owners.shifted(container) if container.driver == _COPY else None
     with ExitStack() as stack:
         try:
-            union = stack.enter_context(Union(now, marks=marks))
+            union = stack.enter_context(Union(now, marks=marks, owners=shown))
             image = stack.enter_context(Union(below, marks=marks)) if not container.rootfs else None
         except OSError as e:
             raise _failure(container, e) from e

@@ -19,12 +19,14 @@ from rdock.image.tar import BLOCK_DEVICE, CHARACTER, DIRECTORY, FIFO, HARD_LINK,
 from rdock.image.tar_headers import END, header, padding, sparse_map
 from rdock.launch import debug
 from rdock.storage.differences import Change
-from rdock.storage.union import MARK, Union, kept_xattrs, open_file
+from rdock.storage.union import MARK, Union, kept_xattrs, open_file, with_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import TypeAlias
+
+    from rdock.linux.idmap import Maps
 
     Note: TypeAlias = "Callable[[str], None]"
 
@@ -59,9 +61,12 @@ def pack_directory(name: bytes, changes: Iterable[Change], root: Union, *, note:
     return _archive(_Packer(False, note).directory(name, found, xattrs, changes))
 
 
-def pack_one(name: bytes, handle: int, *, note: Note) -> Iterator[bytes]:
-    """The archive of one thing that is no directory, by its O_PATH descriptor; not of a socket."""
-    return _archive(_Packer(False, note).one(name, handle))
+def pack_one(name: bytes, handle: int, *, note: Note, owners: Maps | None = None) -> Iterator[bytes]:
+    """The archive of one thing that is no directory, by its O_PATH descriptor; not of a socket.
+
+    `owners`: it has the owner of this id map, and is told with the one inside.
+    """
+    return _archive(_Packer(False, note).one(name, handle, owners))
 
 
 def _archive(members: Iterator[bytes]) -> Iterator[bytes]:
@@ -139,13 +144,15 @@ class _Packer:
                 below = change._replace(parts=(name, *change.parts)) if name else change
                 yield from self._member(below, change.stat)
 
-    def one(self, name: bytes, handle: int) -> Iterator[bytes]:
+    def one(self, name: bytes, handle: int, owners: Maps | None) -> Iterator[bytes]:
         found = os.fstat(handle)
+        if owners is not None:
+            found = with_owner(found, *owners.owner_inside(found.st_uid, found.st_gid))
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), b"")
         if kind == REGULAR:
             fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             try:
-                yield from self._file(fd, name)
+                yield from self._file(fd, name, found)
             finally:
                 os.close(fd)
         elif kind == SYMLINK:
@@ -203,7 +210,7 @@ class _Packer:
             if kind == REGULAR:
                 fd = open_file(change.fd, change.parts[-1])
                 try:
-                    yield from self._file(fd, path)
+                    yield from self._file(fd, path, found)
                 finally:
                     os.close(fd)
             elif kind == SYMLINK:
@@ -221,8 +228,11 @@ class _Packer:
 
     # -- content -----------------------------------------------------------------------------------
 
-    def _file(self, fd: int, path: bytes) -> Iterator[bytes]:
+    def _file(self, fd: int, path: bytes, owner: os.stat_result | None = None) -> Iterator[bytes]:
+        """`owner`: of whom it is, in a root that has others than are to be told (container/owners.py)."""
         found = os.fstat(fd)
+        if owner is not None and (found.st_uid, found.st_gid) != (owner.st_uid, owner.st_gid):
+            found = with_owner(found, owner.st_uid, owner.st_gid)
         xattrs = kept_xattrs(fd)
         extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None
         if extents is None:

@@ -18,22 +18,24 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rdock.linux.idmap import Maps
+
 _FICLONE = 0x40049409
 OPAQUE = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")
 _PRIVATE = ("user.overlay.", "user.fuseoverlayfs.", "trusted.")
 
 
-def merge(layers: Sequence[str], target: str, *, share: bool) -> None:
+def merge(layers: Sequence[str], target: str, *, share: bool, owners: Maps | None = None) -> None:
     """Build `target` (an existing directory) from `layers`, topmost first. `share` allows hard links.
 
-    Raises OSError.
+    With `owners` each file gets the owner that this id map makes of its own, and none is shared. Raises OSError.
     """
     there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for layer in reversed(layers):
             here = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                _Merge(share).directory(here, there)
+                _Merge(share and owners is None, owners).directory(here, there)
             finally:
                 os.close(here)
     finally:
@@ -43,8 +45,9 @@ def merge(layers: Sequence[str], target: str, *, share: bool) -> None:
 class _Merge:
     """One layer laid over what is there."""
 
-    def __init__(self, share: bool) -> None:
+    def __init__(self, share: bool, owners: Maps | None) -> None:
         self.share = share
+        self.owners = owners
         # A file with several names: where its first copy lies.
         self.links: dict[tuple[int, int], tuple[int, str]] = {}
         self.open_directories: list[int] = []
@@ -66,7 +69,7 @@ class _Merge:
             else:
                 remove_tree(there, name)
                 self._entry(here, there, name, found)
-        _copy_metadata(here, there, os.fstat(here))
+        self._copy_metadata(here, there, os.fstat(here))
 
     def _directory(self, here: int, there: int, name: str, found: os.stat_result) -> None:
         source = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
@@ -89,11 +92,11 @@ class _Merge:
             self._file(here, there, name, found)
         elif stat.S_ISLNK(found.st_mode):
             os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            os.chown(name, *self._owner(found), dir_fd=there, follow_symlinks=False)
             os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
         elif stat.S_ISFIFO(found.st_mode):
             os.mkfifo(name, 0o600, dir_fd=there)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            os.chown(name, *self._owner(found), dir_fd=there, follow_symlinks=False)
             # By the umask, and by a change of owner, it would lose some.
             os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=there)
             os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
@@ -115,13 +118,24 @@ class _Merge:
             )
             try:
                 _copy_content(source, target, found.st_size)
-                _copy_metadata(source, target, found)
+                self._copy_metadata(source, target, found)
             finally:
                 os.close(target)
         finally:
             os.close(source)
         if found.st_nlink > 1:
             self.links[key] = (there, name)
+
+    def _copy_metadata(self, source: int, target: int, found: os.stat_result) -> None:
+        os.fchown(target, *self._owner(found))
+        os.fchmod(target, stat.S_IMODE(found.st_mode))
+        for name in os.listxattr(source):
+            if not name.startswith(_PRIVATE) and name.startswith(("user.", "security.capability")):
+                os.setxattr(target, name, os.getxattr(source, name))
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def _owner(self, found: os.stat_result) -> tuple[int, int]:
+        return self.owners.owner_outside(found.st_uid, found.st_gid) if self.owners else (found.st_uid, found.st_gid)
 
 
 def _is_directory(directory: int, name: str) -> bool:
@@ -172,12 +186,3 @@ def _copy_range(source: int, target: int, start: int, end: int) -> bool:
             return False
         start += copied
     return True
-
-
-def _copy_metadata(source: int, target: int, found: os.stat_result) -> None:
-    os.fchown(target, found.st_uid, found.st_gid)
-    os.fchmod(target, stat.S_IMODE(found.st_mode))
-    for name in os.listxattr(source):
-        if not name.startswith(_PRIVATE) and name.startswith(("user.", "security.capability")):
-            os.setxattr(target, name, os.getxattr(source, name))
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
