@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import time
@@ -390,6 +391,31 @@ def test_killed_helpers_are_replaced(net: Rdock) -> None:
     assert net.ok("inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", "web", "user") == started
     net.ok("rm", "-f", "web", "user")
     assert not json.loads(net.ok("network", "inspect", "front"))[0]["Containers"]
+
+
+def test_published_ports_are_served_again_whatever_happens(rdock: Rdock) -> None:
+    """Be it that the process that serves them is killed time and again, or that there cannot be another for a while."""
+    port = free_port()
+    web = rdock.ok("run", "-d", "--name", "web", "-p", f"{port}:80", *LOGGING_WEB)
+    wait_for(lambda: b"page" in fetch(port), "it is served")
+    for _ in range(7):
+        kill(rdock, "rdock-ports")
+    wait_for(lambda: b"page" in fetch(port), "it is served after many deaths")
+    attendants = [*processes(rdock, "rdock-keeper"), *processes(rdock, "rdock-monitor")]
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    (ports,) = processes(rdock, "rdock-ports")
+    for pid in attendants:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (1, hard))
+    os.kill(ports, signal.SIGKILL)
+    time.sleep(3)
+    assert not processes(rdock, "rdock-ports"), "a limit that does not hold proves nothing"
+    assert [*processes(rdock, "rdock-keeper"), *processes(rdock, "rdock-monitor")] == attendants
+    for pid in attendants:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (hard, hard))
+    kill_monitor(rdock, web)
+    wait_for(lambda: b"page" in fetch(port), "it is served when there may be a process for it")
+    assert rdock.ok("inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "web") == "true 0"
+    rdock.ok("rm", "-f", "web")
 
 
 def test_addresses_of_what_was_killed_are_free(net: Rdock) -> None:
