@@ -330,7 +330,7 @@ def _forged() -> None:
         liar.sendall(framed(question("web")))
         assert code(receive(liar)) == 5
     # With one's own address one may ask anybody's gateway.
-    links.delete_address(lab.b.route, "eth0", "fd00:1::2/128")
+    lab.b.run("ip", "addr", "del", "fd00:1::2/128", "dev", "eth0")
     assert lab.answer(text, space=lab.b, of=GATEWAY6) == reply_to(text)
 
 
