@@ -365,6 +365,23 @@ def test_publish_all(rdock: Rdock) -> None:
     assert fetch(int(ports["80/tcp"][0]["HostPort"])).endswith(b"page\n")
 
 
+def test_info_says_whether_servers_see_their_clients(rdock: Rdock) -> None:
+    port = free_port()
+    rdock.ok("run", "-d", "--name", "web", "-p", f"{port}:80", *LOGGING_WEB)
+    own, gateway = host_address(), rdock.ok("inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", "web")
+    seen = []
+    for asked in (own, "127.0.0.1"):
+        before = len(rdock("logs", "web").err)
+        assert b"page" in fetch(port, asked)
+        wait_for(lambda: "response:200" in rdock("logs", "web").err[before:], "it is logged")  # noqa: B023
+        seen.append(re.findall(r"^\[(?:::ffff:)?([0-9.]+)\]", rdock("logs", "web").err[before:], re.M)[-1])
+    said = rdock.ok("info", "-f", "{{.ClientAddresses}}")
+    assert f"Client Addresses: {said}" in rdock.ok("info")
+    assert seen[1] == gateway
+    assert seen[0] == (own if said == "kept, but for those of the loopback" else gateway), said
+    rdock.ok("rm", "-f", "web")
+
+
 # -- helpers that are killed -----------------------------------------------------------------------
 
 
