@@ -38,7 +38,7 @@ class Views:
         self._views: dict[tuple[str, str], View] = {}
         self._dead: set[str] = set()
         """Containers with a lease and nobody who sees to them."""
-        self._looked = 0.0
+        self._looked = -_BETWEEN_LOOKS
 
     def of(self, source: str, link: str) -> View | None:
         """What the container with this address may see; None if there is none on the network of this bridge."""
@@ -74,6 +74,7 @@ class Views:
             debug(f"names: {damage.message}")
         self._state = state if is_settled else (0, 0)
         self._networks, self._views, self._dead = read, {}, set()
+        self._looked = -_BETWEEN_LOOKS  # who was dead may have another lease, and is looked at before anybody is told
 
     def _look_for_dead(self) -> None:
         """Whose attendants were killed, all of them, has nobody who would say so; its lease is void."""
