@@ -15,7 +15,7 @@ from rdock.errors import RdockError, SystemFailure
 from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
-from rdock.network import dns, firewall, hub, resolvers, subnet, uplink, views
+from rdock.network import dns, firewall, hub, inside, resolvers, subnet, uplink, views
 from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
 from rdock.state import record
@@ -118,9 +118,7 @@ class _Hub:
         self.linger, self.space = linger, space
         self.subnet = subnet.choose()
         known, hosts = views.Views(), resolvers.Resolvers()
-        self.names = dns.NameServer(
-            space.udp, space.tcp, known.of, lambda client: known.servers_of(client) or hosts.servers()
-        )
+        self.names = dns.NameServer(space.udp, space.tcp, known.of, hosts.servers, inside.maker(space.namespace))
         self.users: dict[int, sockets.socket] = {}
         self.idle_since = time.monotonic()
         self.rests_until = 0.0

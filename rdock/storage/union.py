@@ -247,13 +247,14 @@ def kept_xattrs(fd: int) -> dict[str, bytes]:
 def open_file(directory: int, name: bytes) -> int:
     """A regular file to read. Nothing else is opened, were it put in the place of one at this moment.
 
-    Opening a FIFO would be noticed on the other side. Raises OSError; FileNotFoundError if it is no regular file.
+    Opening a FIFO would be noticed on the other side. Raises OSError: FileNotFoundError if it is no regular file,
+    BlockingIOError if a process has a lease on it (fcntl(2)), for which the kernel would wait 45 s.
     """
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(handle)
 
