@@ -50,7 +50,7 @@ class Attachment(Value):
     @property
     def outer(self) -> str:
         """The name of its other end, on the bridge."""
-        return f"v{self.lease.endpoint[:12]}"
+        return outer_of(self.lease)
 
 
 def join(container: int, shared: int, attachments: Sequence[Attachment]) -> None:
@@ -73,24 +73,61 @@ def join(container: int, shared: int, attachments: Sequence[Attachment]) -> None
 
 
 def leave(container: int, shared: int, attachments: Sequence[Attachment]) -> None:
-    """Take interfaces from a container, which may have renamed them. Raises SystemFailure."""
+    """Take interfaces from a container, which may have renamed them. Raises SystemFailure.
+
+    `container` is -1 if its namespace is gone, or not known: those of macvlan networks stay then.
+    """
 
     def work() -> None:
         namespaces.enter({"network": shared})
+        parents = set()
         with Netlink() as route:
             for attachment in attachments:
-                _delete(route, attachment.outer)  # the other end goes with it
-        if any(each.network.driver == "macvlan" for each in attachments):
+                if attachment.network.driver == "macvlan":
+                    parents |= _index_of(route, _parent(attachment.network))
+                else:
+                    _delete(route, attachment.outer)  # the other end goes with it
+        if parents and container >= 0:
             namespaces.enter({"network": container})
             with Netlink() as route:
-                for attachment in attachments:
-                    if attachment.network.driver == "macvlan":
-                        _delete(route, attachment.interface)
+                for link in links.list_links(route):
+                    # A parent is shared by one network only, so that this is the one.
+                    if link.kind == "macvlan" and link.parent_elsewhere in parents:
+                        _delete(route, link.index)
 
     _in_child(work)
 
 
-def _delete(route: Netlink, link: str) -> None:
+def expel(shared: int, leases: Sequence[Lease]) -> None:
+    """Take away what is left of endpoints whose containers nobody has seen to the end of. Raises SystemFailure.
+
+    Another container may be in the same namespace, so that the interface lives on with addresses that are free.
+    """
+
+    def work() -> None:
+        namespaces.enter({"network": shared})
+        with Netlink() as route:
+            for lease in leases:
+                _delete(route, outer_of(lease))
+
+    _in_child(work)
+
+
+def outer_of(lease: Lease) -> str:
+    """What the other end of an endpoint's interface is called, on the bridge."""
+    return f"v{lease.endpoint[:12]}"
+
+
+def _index_of(route: Netlink, link: str) -> set[int]:
+    try:
+        return {links.index_of(route, link)}
+    except OSError as e:
+        if e.errno != errno.ENODEV:
+            raise
+        return set()
+
+
+def _delete(route: Netlink, link: str | int) -> None:
     try:
         links.delete(route, link)
     except OSError as e:
