@@ -15,7 +15,7 @@ from rdock.errors import RdockError, SystemFailure
 from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
-from rdock.network import dns, firewall, hub, resolvers, subnet, uplink, views
+from rdock.network import dns, firewall, hub, plumbing, resolvers, subnet, uplink, views
 from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
 from rdock.state import record
@@ -92,6 +92,8 @@ def _open_namespace(namespace: int) -> _Space:
                 namespaces.unshare(namespaces.CLONE_NEWNET)
             with Netlink() as route, nftables.open_netfilter() as netfilter:
                 transparent = firewall.set_up(netfilter, route)
+                if namespace >= 0:
+                    _sweep(route, netfilter)
             own = os.open(namespaces.file_of("network"), os.O_RDONLY | os.O_CLOEXEC)
             udp, tcp = dns.open_sockets()
             sockets.send_fds(theirs, b"t" if transparent else b"n", [own, udp.fileno(), tcp.fileno()])
@@ -108,6 +110,14 @@ def _open_namespace(namespace: int) -> _Space:
     if len(fds) != 3:
         raise SystemFailure(packet[1:].decode() or "its maker has ended")
     return _Space(fds[0], sockets.socket(fileno=fds[1]), sockets.socket(fileno=fds[2]), packet == b"t")
+
+
+def _sweep(route: Netlink, netfilter: Netlink) -> None:
+    """Take away what is left of networks that were removed while there was no hub to ask for the namespace."""
+    try:
+        plumbing.sweep(route, netfilter)
+    except (OSError, RdockError) as e:
+        launch.debug(f"network: {e}")
 
 
 # -- the hub's life --------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from rdock.errors import RdockError, SystemFailure, reason
+from rdock.errors import DataLoss, RdockError, SystemFailure, reason
 from rdock.linux import kernelfile, links, namespaces, nftables
 from rdock.linux.netlink import Netlink
 from rdock.network import endpoint_options, firewall, networks
@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from rdock.linux.links import Link
 
 MTU = 65520
 """What goes through slirp4netns, see uplink.py: the same everywhere, so that nothing has to be cut."""
@@ -160,11 +162,38 @@ def remove_bridge(shared: int, network: Network) -> None:
     def work() -> None:
         namespaces.enter({"network": shared})
         with Netlink() as route, nftables.open_netfilter() as netfilter:
-            firewall.close_network(netfilter, network.near_link)
-            for link in {network.near_link, network.bridge}:
-                _delete(route, link)
+            _remove_link(route, netfilter, links.list_links(route), network.near_link)
+            _delete(route, network.bridge)
 
     _in_child(work)
+
+
+def sweep(route: Netlink, netfilter: Netlink) -> None:
+    """Take away the devices of networks that are no more; we are in the shared namespace.
+
+    What is not known to belong to one stays; so does all while a record is damaged. Raises OSError.
+    """
+    # In this order: what is made later is of a network that is found, for its record comes first.
+    found = links.list_links(route)
+    damaged: list[DataLoss] = []
+    known = networks.all_networks(damaged)
+    if damaged:
+        return
+    kept = {name for network in known for name in (network.near_link, network.bridge, _far(network))}
+    for link in found:
+        of_a_network = link.kind in ("bridge", "macvlan") or (link.kind == "veth" and link.name[:3] == "br-")
+        if of_a_network and link.name not in kept:
+            _remove_link(route, netfilter, found, link.name)
+
+
+def _remove_link(route: Netlink, netfilter: Netlink, found: Sequence[Link], name: str) -> None:
+    """Take away a network's interface, and what is plugged into it: ends of interfaces of those who are gone."""
+    firewall.close_network(netfilter, name)
+    index = next((link.index for link in found if link.name == name), 0)
+    for link in found:
+        if index and link.master == index:
+            _delete(route, link.index)
+    _delete(route, name)
 
 
 def _in_child(work: Callable[[], None]) -> None:
@@ -215,9 +244,18 @@ def _make(route: Netlink, netfilter: Netlink, container: int, attachment: Attach
 
 def _ensure_bridge(route: Netlink, netfilter: Netlink, network: Network) -> None:
     """Have the bridge there whole: another may be at it just now, so that each step is taken by all."""
-    _unless_there(links.add_bridge, route, network.bridge, mtu=_mtu(network), mac=_mac(network))
+    try:
+        links.add_bridge(route, network.bridge, mtu=_mtu(network), mac=_mac(network))
+        sweep(route, netfilter)  # one that is no more may have had the same addresses
+    except FileExistsError:
+        if links.find(route, network.bridge).mac != _mac(network):
+            # Of a network that had the name before, and was removed when nobody could take it away.
+            _remove_link(route, netfilter, links.list_links(route), network.bridge)
+            _unless_there(links.add_bridge, route, network.bridge, mtu=_mtu(network), mac=_mac(network))
     _be_gateway(route, network)
-    if not network.internal:
+    if network.internal:
+        firewall.close_network(netfilter, network.bridge)
+    else:
         firewall.open_network(netfilter, network.bridge)
 
 
@@ -262,7 +300,7 @@ def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None
         if other.driver == "bridge" and other.bridge == parent:
             _ensure_bridge(route, netfilter, other)
             mtu = _mtu(other)
-    far = f"p{network.id[:12]}"
+    far = _far(network)
     here = os.open(namespaces.file_of("network"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         master = links.index_of(route, parent) if parent else 0
@@ -272,6 +310,11 @@ def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None
     finally:
         os.close(here)
     links.change(route, far, up=True)
+
+
+def _far(network: Network) -> str:
+    """The other end of the pair that is a macvlan network's device, or plugged into another's."""
+    return f"p{network.id[:12]}"
 
 
 def _parent(network: Network) -> str:
