@@ -155,6 +155,11 @@ class Wiring:
             self._namespace = fcntl.fcntl(namespace, fcntl.F_DUPFD_CLOEXEC, 0)
 
     @property
+    def missing(self) -> str:
+        """Why there is no way out, if there should be one."""
+        return self.note if any(each.leads_out for each in self.attachments) else ""
+
+    @property
     def addresses(self) -> list[str]:
         """Of the container, that of its first network first."""
         found = [each.lease for each in self.attachments]

@@ -16,8 +16,8 @@ import pytest
 
 from rdock.state.record import Lock
 from tests.cli.conftest import wait_for
-from tests.cli.test_bridge import LOGGING_WEB, SLEEP, address, kill, net, processes, reaches
-from tests.cli.test_network import fetch, free_port
+from tests.cli.test_bridge import LOGGING_WEB, SLEEP, address, connects, kill, net, processes, reaches
+from tests.cli.test_network import fetch, free_port, host_address, server
 from tests.conftest import STARTER
 from tests.program import Rdock
 
@@ -271,3 +271,46 @@ def test_a_network_is_removed_while_the_hub_does_not_answer(net: Rdock) -> None:
         assert _shared(net, "/usr/sbin/ip", "-4", "-o", "addr").count("10.109.0.1/") == 1
     finally:
         net.ok("network", "rm", "next")
+
+
+# -- slirp4netns that ends ---------------------------------------------------------------------------
+
+
+def test_the_way_out_comes_back_however_often_it_is_killed(net: Rdock) -> None:
+    net.ok("run", "-d", "--name", "user", "--network", "front", *SLEEP)
+    pauses = []
+    for _ in range(6):
+        kill(net, "slirp4netns")
+        begin = time.monotonic()
+        (pid,) = processes(net, "slirp4netns")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: processes(net, "slirp4netns") not in ([], [pid]), "another one")  # noqa: B023
+        pauses.append(time.monotonic() - begin)
+        if pauses[-1] > 3:
+            break
+    assert pauses[-1] > 1, "it is not started without a pause"
+    with server("0.0.0.0") as port:
+        wait_for(lambda: connects(net, "user", host_address(), port), "the way out")
+
+
+def test_whoever_starts_a_container_is_told_that_there_is_no_way_out(own_rdock: Rdock, tmp_path: Path) -> None:
+    """Once, and why; one that is to have none is not told."""
+    rdock = own_rdock
+    program = tmp_path / "slirp4netns"
+    program.write_text("#!/bin/sh\necho 'cannot do it' >&2\nexit 1\n")
+    program.chmod(0o755)
+    tmp_path.chmod(0o755)
+    rdock.ok("network", "create", "--internal", "closed")
+    environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin"}
+    note = "rdock: note: this container has no way out of here: slirp4netns failed: cannot do it\n"
+    result = rdock("run", "-d", "--name", "user", *SLEEP, env=environment)
+    assert (result.code, result.err) == (0, note)
+    result = rdock("run", "--rm", "--network", "closed", STARTER, "true", env=environment)
+    assert (result.code, result.err) == (0, "")
+    program.unlink()
+    program.symlink_to("/usr/bin/slirp4netns")
+    with server("0.0.0.0") as port:
+        wait_for(lambda: connects(rdock, "user", host_address(), port), "the way out, now that there can be one")
+    rdock.ok("restart", "-t", "0", "user")
+    rdock.ok("rm", "-f", "user")
+    rdock.ok("network", "rm", "closed")
