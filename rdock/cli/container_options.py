@@ -391,7 +391,6 @@ def networks(options: Options) -> tuple[str, dict[str, Any]]:
         return wanted.parse(texts, given)
     mode = modes.parse(texts[0] if texts else "")
     if mode == "bridge":
-        _tell_of_no_way_out()
         return mode, {mode: {}}
     if texts or options.list("--publish") or modes.kind(mode) != "slirp4netns":
         return mode, {}

@@ -18,7 +18,7 @@ from rdock.values import Value
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
 _NEWADDR, _NEWROUTE, _DELROUTE, _NEWRULE = 20, 24, 25, 32
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-_IFLA_NET_NS_FD, _IFLA_EXT_MASK = 28, 29
+_IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 28, 29, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 1, 5, 23
 _IFLA_BRPORT_ISOLATED = 33
@@ -60,6 +60,8 @@ class Link(Value):
     never says so, of a bridge only a while after it has a port."""
     master: int
     """Index of the bridge that it is a port of; 0 if of none."""
+    parent_elsewhere: int
+    """Of a link whose parent or peer is in another namespace: its index there; 0 of others."""
 
 
 # -- making links --------------------------------------------------------------------------------
@@ -218,6 +220,7 @@ def _read_link(answer: bytes) -> Link:
         bool(flags & _IFF_UP),
         found.get(_IFLA_OPERSTATE) == _OPERSTATE_UP,
         number(found.get(_IFLA_MASTER)) or 0,
+        (number(found.get(_IFLA_LINK)) or 0) if _IFLA_LINK_NETNSID in found else 0,
     )
 
 

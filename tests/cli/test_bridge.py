@@ -628,3 +628,48 @@ def test_an_interface_with_another_name_goes_all_the_same(net: Rdock) -> None:
     net.ok("exec", "sly", "sh", "-c", "ip link add link lo name eth0 type ipvlan 2>/dev/null || true")
     net.ok("network", "connect", "front", "sly")
     assert "eth0" in net.ok("exec", "sly", "ls", "/sys/class/net").split()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("driver", ["bridge", "macvlan"])
+def test_an_address_leaves_a_namespace_that_lives_on(rdock: Rdock, driver: str, killed: bool) -> None:
+    """By a container that shares it: the next one has the address alone."""
+    if killed and driver == "macvlan":
+        pytest.skip("of a macvlan nobody knows where it is")
+    rdock.ok("network", "create", "-d", driver, "given")
+    try:
+        rdock.ok("run", "-d", "--name", "first", "--network", "given", *SLEEP)
+        own = address(rdock, "first")
+        keepers = {title: processes(rdock, title) for title in ("rdock-keeper", "rdock-monitor")}
+        rdock.ok("run", "-d", "--name", "sharer", "--network", "container:first", *SLEEP)
+        assert own in rdock.ok("exec", "sharer", "ip", "-4", "addr")
+        if killed:
+            for title, pids in keepers.items():
+                for pid in pids:
+                    assert name_of(pid) == title
+                    os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: rdock.ok("inspect", "-f", "{{.State.Running}}", "first") == "false", "it has ended")
+        else:
+            rdock.ok("kill", "first")
+            rdock.ok("wait", "first")
+            assert own not in rdock.ok("exec", "sharer", "ip", "-4", "addr")
+        rdock.ok("run", "-d", "--name", "next", "--network", "given", *SLEEP)
+        assert address(rdock, "next") == own
+        assert rdock.ok("exec", "sharer", "ls", "/sys/class/net") == "lo"
+    finally:
+        rdock("rm", "-f", "sharer", "first", "next")
+        rdock.ok("network", "rm", "given")
+
+
+def test_a_macvlan_with_another_name_goes_all_the_same(rdock: Rdock) -> None:
+    rdock.ok("network", "create", "-d", "macvlan", "given")
+    try:
+        rdock.ok("run", "-d", "--name", "sly", "--cap-add", "NET_ADMIN", *SLEEP)
+        rdock.ok("network", "connect", "given", "sly")
+        hide = "ip link set eth1 down; ip link set eth1 name hid; ip link set hid up; ip -o link"
+        assert "hid" in rdock.ok("exec", "sly", "sh", "-c", hide)
+        rdock.ok("network", "disconnect", "given", "sly")
+        assert set(rdock.ok("exec", "sly", "ls", "/sys/class/net").split()) == {"lo", "eth0"}
+    finally:
+        rdock("rm", "-f", "sly")
+        rdock.ok("network", "rm", "given")
