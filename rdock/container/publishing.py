@@ -19,10 +19,11 @@ from rdock.network.target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rdock.container.stdio import Server
+    from rdock.network.plumbing import Attachment
 
 # A forwarder that ends so often in so many seconds is not started again at once, but after a pause in seconds: doubled
 # each time, up to the most.
@@ -175,3 +176,15 @@ class Publishing:
                 self._server.forget(self._forwarder)
             os.close(self._forwarder)
             self._forwarder = -1
+
+
+def where_to(attachments: Sequence[Attachment]) -> Target:
+    """Where the published ports of a container lead that is on these networks: to the one with the way out."""
+    best = next((each for each in attachments if each.leads_out), None)
+    if best is None:
+        return Target()  # it is on none at the moment: who comes is turned away
+    pool, pool6 = best.network.pool(4), best.network.pool(6)
+    return Target(
+        best.lease.address, str(pool.gateway) if pool else "", best.lease.address6, str(pool6.gateway) if pool6 else "",
+        tuple(str(pool.block) for each in attachments for pool in each.network.pools),
+    )  # fmt: skip

@@ -15,7 +15,7 @@ from rdock import config
 from rdock.container import changing, containers, linking
 from rdock.container.containers import Container
 from rdock.container.linking import Link
-from rdock.container.publishing import Publishing
+from rdock.container.publishing import Publishing, where_to
 from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
@@ -25,7 +25,6 @@ from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.network.plumbing import Attachment
 from rdock.network.subnet import Subnet
-from rdock.network.target import Target
 from rdock.runtime import rootless
 from rdock.state.record import is_locked
 
@@ -177,19 +176,6 @@ class Wiring:
 
     # -- published ports ---------------------------------------------------------------------------
 
-    def target(self) -> Target:
-        """Where published ports lead: to the network with the way out."""
-        best = next((each for each in self.attachments if each.leads_out), None)
-        if best is None:
-            return Target()  # it is on none at the moment: who comes is turned away
-        network = best.network
-        pool, pool6 = network.pool(4), network.pool(6)
-        return Target(
-            best.lease.address, str(pool.gateway) if pool else "", best.lease.address6,
-            str(pool6.gateway) if pool6 else "",
-            tuple(str(pool.block) for each in self.attachments for pool in each.network.pools),
-        )  # fmt: skip
-
     def _bind_ports(self) -> None:
         """Listen at the published ports, unless that is so. Raises what ports.bind raises."""
         if not self.publishing.listeners:
@@ -201,7 +187,7 @@ class Wiring:
         if all(each.network.internal for each in self.attachments):
             self.publishing.release()
         elif self.publishing.is_served:
-            self.publishing.aim(self.target())
+            self.publishing.aim(where_to(self.attachments))
         else:
             self._bind_ports()
             self._serve_ports()
@@ -210,7 +196,7 @@ class Wiring:
 
     def _serve_ports(self) -> None:
         if self.use is not None:
-            self.publishing.serve(self.use.namespace, self.target(), transparent=self.use.transparent)
+            self.publishing.serve(self.use.namespace, where_to(self.attachments), transparent=self.use.transparent)
 
     # -- while it runs -----------------------------------------------------------------------------
 
