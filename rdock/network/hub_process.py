@@ -15,7 +15,7 @@ from rdock.errors import RdockError, SystemFailure
 from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
-from rdock.network import dns, firewall, hub, plumbing, resolvers, subnet, uplink, views
+from rdock.network import dns, firewall, hub, networks, plumbing, resolvers, subnet, uplink, views
 from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
 from rdock.state import record
@@ -128,10 +128,11 @@ def _sweep(route: Netlink, netfilter: Netlink) -> None:
 class _Hub:
     def __init__(self, linger: float, space: _Space) -> None:
         self.linger, self.space = linger, space
-        self.subnet = subnet.choose()
-        known, hosts = views.Views(), resolvers.Resolvers()
+        known = networks.all_networks([])
+        self.subnet = subnet.choose(taken=[pool.block for network in known for pool in network.pools])
+        views_, hosts = views.Views(), resolvers.Resolvers()
         self.names = dns.NameServer(
-            space.udp, space.tcp, known.of, lambda client: known.servers_of(client) or hosts.servers()
+            space.udp, space.tcp, views_.of, lambda client: views_.servers_of(client) or hosts.servers()
         )
         self.users: dict[int, sockets.socket] = {}
         self.idle_since = time.monotonic()
