@@ -516,12 +516,10 @@ def test_an_interface_with_another_name_goes_all_the_same(net: Rdock) -> None:
     assert "eth0" in net.ok("exec", "sly", "ls", "/sys/class/net").split()
 
 
-@pytest.mark.parametrize("killed", [False, True])
-@pytest.mark.parametrize("driver", ["bridge", "macvlan"])
+# Where the macvlan of one that was killed is, nobody knows.
+@pytest.mark.parametrize(("driver", "killed"), [("bridge", False), ("bridge", True), ("macvlan", False)])
 def test_an_address_leaves_a_namespace_that_lives_on(rdock: Rdock, driver: str, killed: bool) -> None:
     """By a container that shares it: the next one has the address alone."""
-    if killed and driver == "macvlan":
-        pytest.skip("of a macvlan nobody knows where it is")
     rdock.ok("network", "create", "-d", driver, "given")
     try:
         rdock.ok("run", "-d", "--name", "first", "--network", "given", *SLEEP)
