@@ -16,7 +16,7 @@ from rdock.container import changing, containers, linking
 from rdock.container.containers import Container
 from rdock.container.linking import Link
 from rdock.container.publishing import Publishing, where_to
-from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
+from rdock.errors import Conflict, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
 from rdock.network import endpoint_options, hub, leases, networks, plumbing
@@ -49,8 +49,7 @@ class Wiring:
         self.publishing = Publishing()
         self.use: Use | None = None
         self._is_connected = False
-        self._namespace = -1
-        """The container's, if it is needed to take interfaces out of it that are not to be had from elsewhere."""
+        self._namespace = -1  # the container's, if that is needed to take interfaces out of it
         self.links: list[Link] = []
         """To those on the default network that run."""
         self._seeking: sockets.socket | None = None
@@ -99,11 +98,10 @@ class Wiring:
     def _expel_the_dead(self, network: Network) -> None:
         """Take away the interfaces of those whose addresses are free since their monitors were killed."""
         assert self.use is not None
-        try:
-            known = leases.of_network(network.id).values()
-        except DataLoss:
-            return
-        dead = [each for each in known if each.container != self.container.id and not is_attended(each.container)]
+        known = {} if leases.damage(network.id) else leases.of_network(network.id)
+        dead = [
+            each for each in known.values() if each.container != self.container.id and not is_attended(each.container)
+        ]
         if dead and network.driver != "macvlan":
             plumbing.expel(self.use.namespace, dead)
 
@@ -161,8 +159,7 @@ class Wiring:
     @property
     def addresses(self) -> list[str]:
         """Of the container, that of its first network first."""
-        found = [each.lease for each in self.attachments]
-        return [text for lease in found for text in (lease.address, lease.address6) if text]
+        return [text for each in self.attachments for text in (each.lease.address, each.lease.address6) if text]
 
     @property
     def is_named(self) -> bool:
@@ -419,12 +416,10 @@ class Wiring:
             self._namespace = -1
 
     def _unplug(self) -> None:
-        """Take the interfaces away before their addresses are another's: the namespace may live on, by a container that
-        shares it."""
-        if self.use is None or not self._is_connected:
-            return
+        """Take the interfaces away before their addresses are another's: another container may share the namespace."""
         try:
-            plumbing.leave(self._namespace, self.use.namespace, self.attachments)
+            if self.use is not None and self._is_connected:
+                plumbing.leave(self._namespace, self.use.namespace, self.attachments)
         except RdockError as e:
             debug(f"network: {e.message}")
 

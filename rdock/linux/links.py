@@ -307,6 +307,15 @@ def _rule_body(family: int, mark: int, table: int, priority: int) -> bytes:
     return body + u32(_FRA_FWMARK, mark) + u32(_FRA_FWMASK, 0xFFFFFFFF) + u32(_FRA_TABLE, table)
 
 
+def is_name(text: str) -> bool:
+    """Whether an interface can be called so: as the kernel has it (dev_valid_name of net/core/dev.c), and with no
+    letter that is odd, no `%`, for which the kernel puts a number, nor a name that /proc/sys/net has for another thing.
+    """
+    if not 0 < len(text) < 16 or text in (".", "..", "all", "default"):
+        return False
+    return text.isascii() and text.isprintable() and not set(text) & set("/: %")
+
+
 # -- text ----------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ They are those of Docker's bridge and macvlan drivers. One that is not known is 
 from __future__ import annotations
 
 from rdock.errors import InvalidParameter
+from rdock.linux import links
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ SYSCTLS = "com.docker.network.endpoint.sysctls"
 """Settings of the interface: `net.ipv4.conf.IFNAME.log_martians=1`, with commas between."""
 _PLACE = "IFNAME"
 _TREES = ("net.ipv4.", "net.ipv6.", "net.mpls.")
-_MOST_NAME = 15
 
 
 def check(options: Mapping[str, str]) -> None:
@@ -32,9 +32,8 @@ def check(options: Mapping[str, str]) -> None:
 
 
 def _check_name(name: str) -> None:
-    """As the kernel does, dev_valid_name() of net/core/dev.c; `lo` is there already."""
-    bad = not 0 < len(name.encode()) <= _MOST_NAME or name in (".", "..", "lo", "all", "default")
-    if bad or "/" in name or ":" in name or not name.isprintable() or " " in name:
+    """`lo` is there already."""
+    if not links.is_name(name) or name == "lo":
         raise InvalidParameter(f"invalid interface name: '{name}'")
 
 

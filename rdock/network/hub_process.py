@@ -15,7 +15,7 @@ from rdock.errors import RdockError, SystemFailure
 from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
-from rdock.network import dns, firewall, hub, inside, plumbing, resolvers, subnet, uplink, views
+from rdock.network import dns, firewall, hub, inside, networks, plumbing, resolvers, subnet, uplink, views
 from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
 from rdock.state import record
@@ -128,7 +128,8 @@ def _sweep(route: Netlink, netfilter: Netlink) -> None:
 class _Hub:
     def __init__(self, linger: float, space: _Space) -> None:
         self.linger, self.space = linger, space
-        self.subnet = subnet.choose()
+        others = networks.all_networks([])
+        self.subnet = subnet.choose(taken=[pool.block for network in others for pool in network.pools])
         known, hosts = views.Views(), resolvers.Resolvers()
         self.names = dns.NameServer(space.udp, space.tcp, known.of, hosts.servers, inside.maker(space.namespace))
         self.users: dict[int, sockets.socket] = {}

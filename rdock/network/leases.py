@@ -11,8 +11,8 @@ import os
 
 from rdock import paths
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NotFound
-from rdock.network import addresses, endpoint_options, networks, pools
-from rdock.network.addresses import Address
+from rdock.network import addresses, endpoint_options, networks, pools, subnet
+from rdock.network.addresses import Address, Block
 from rdock.network.networks import DEFAULT, Network, Pool
 from rdock.state import record
 from rdock.values import Value
@@ -168,17 +168,28 @@ def _address(network: Network, pool: Pool | None, asked: str, taken: set[str]) -
         return None
     if asked:
         address = addresses.parse(asked)
-        if str(address) in taken or address == pool.gateway:
+        if str(address) in taken or address == pool.gateway or any(address in each for each in _of_the_way_out(pool)):
             raise Conflict("Address already in use")
         return address
-    kept = {pool.gateway, *pool.reserved.values()}
-    address_ = pools.lowest_free(pool.block, pool.range, lambda each: each in kept or str(each) in taken)
+    kept, outside = {pool.gateway, *pool.reserved.values()}, _of_the_way_out(pool)
+    address_ = pools.lowest_free(
+        pool.block,
+        pool.range,
+        lambda each: each in kept or str(each) in taken or any(each in block for block in outside),
+    )
     if address_ is None:
         raise NotFound(
             f"no available IPv{pool.block.version} addresses on this network's address pools: "
             f"{network.name} ({network.id})"
         )
     return address_
+
+
+def _of_the_way_out(pool: Pool) -> list[Block]:
+    """The parts of a big block that the way out has, or may have with the next hub: nobody would be reached there."""
+    if pool.block.length >= subnet.PREFIX_LENGTH:
+        return []
+    return [each for each in subnet.candidates() if pool.block.holds(each)]
 
 
 def _mac(address: Address | None) -> str:

@@ -7,6 +7,7 @@ refused, and so is a value that cannot be honoured: what stands in a network's r
 from __future__ import annotations
 
 from rdock.errors import Conflict, InvalidParameter, Unsupported
+from rdock.linux import links
 from rdock.network import addresses
 from rdock.network.firewall import TAP
 from rdock.network.networks import BRIDGE_NAME, Network
@@ -76,13 +77,6 @@ def check_devices(made: Network, others: Sequence[Network]) -> None:
             raise Conflict(f"network {other.name} is already using parent interface {parent}")
 
 
-def is_interface_name(name: str) -> bool:
-    """Whether the kernel takes a name for an interface (dev_valid_name of net/core/dev.c), and it has no odd letter."""
-    if not name or len(name) > _MOST_NAME or name in (".", ".."):
-        return False
-    return name.isascii() and name.isprintable() and not set(name) & set("/: %")
-
-
 # -- one function for each kind of value -----------------------------------------------------------
 
 
@@ -107,7 +101,7 @@ def _mtu(name: str, value: str) -> str:
 
 
 def _bridge_name(name: str, value: str) -> str:
-    if not is_interface_name(value):
+    if not links.is_name(value):
         raise InvalidParameter(
             f"invalid bridge name: '{value}': it needs 1 to {_MOST_NAME} letters, without spaces, '/', ':' and '%'"
         )
@@ -117,7 +111,7 @@ def _bridge_name(name: str, value: str) -> str:
 
 
 def _parent(name: str, value: str) -> str:
-    if not is_interface_name(value):
+    if not links.is_name(value):
         raise InvalidParameter(f"invalid parent interface name: '{value}'")
     return value
 
@@ -142,7 +136,7 @@ def _host_binding(name: str, value: str) -> str:
 
 def _prefix(name: str, value: str) -> str:
     # A number follows, of three digits at most.
-    if not is_interface_name(value + "000") or value in ("lo", "v"):
+    if not links.is_name(value + "000") or value in ("lo", "v"):
         raise InvalidParameter(f"invalid interface name prefix: '{value}'")
     return value
 

@@ -71,9 +71,12 @@ class Subnet(Value):
         return _dotted(_value(self.base) + number)
 
 
-def choose(path: str = _ROUTES) -> Subnet:
-    """The first that overlaps with no route of the host, the default one left out; if all do, the first."""
-    routes = _routes(path)
+def choose(path: str = _ROUTES, taken: Iterable[Block] = ()) -> Subnet:
+    """The first that overlaps with no route of the host, the default one left out, nor with a block that is taken; if
+    all do, the first.
+    """
+    blocks = ((block.base, 0xFFFFFFFF << (32 - block.length) & 0xFFFFFFFF) for block in taken if block.version == 4)
+    routes = [*_routes(path), *blocks]
     free = (base for base in _CANDIDATES if not any(_overlaps(base, *route) for route in routes))
     return Subnet(next(free, _CANDIDATES[0]))
 
@@ -81,7 +84,12 @@ def choose(path: str = _ROUTES) -> Subnet:
 def blocks_of_host(path: str = _ROUTES) -> list[Block]:
     """The blocks that the host has routes to, and those that private networks may be given here."""
     found = [Block(4, destination & mask, mask.bit_count()) for destination, mask in _routes(path)]
-    return [*found, *(addresses.parse_block(Subnet(base).cidr) for base in _CANDIDATES)]
+    return [*found, *candidates()]
+
+
+def candidates() -> list[Block]:
+    """The blocks that private networks may be given."""
+    return [addresses.parse_block(Subnet(base).cidr) for base in _CANDIDATES]
 
 
 def _routes(path: str) -> list[tuple[int, int]]:

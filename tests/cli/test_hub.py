@@ -216,6 +216,7 @@ def test_gw_priority_while_it_runs(priorities: Rdock) -> None:
 
 def _shared(rdock: Rdock, *command: str) -> str:
     """What a program says in the shared network namespace."""
+    wait_for(lambda: len(processes(rdock, "rdock-network")) == 1, "the hub has no child that is still called so")
     (hub,) = processes(rdock, "rdock-network")
     script = 'for fd in /proc/"$1"/fd/*; do case $(readlink "$fd") in net:*) break; esac; done; shift; '
     return rdock.ok("unshare", "sh", "-c", script + 'exec nsenter --net="$fd" "$@"', "sh", str(hub), *command)
