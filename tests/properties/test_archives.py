@@ -22,9 +22,11 @@ from rdock.errors import DataLoss, InvalidParameter, SystemFailure
 from rdock.image import layer, packing
 from rdock.image.tar import Entry, Reader, Stream
 from rdock.linux.tree import remove_path
+from rdock.storage import remembered
 from rdock.storage.copytree import merge
 from rdock.storage.differences import compare
 from rdock.storage.union import Union
+from tests.namespace import with_one_id
 from tests.payload import tars
 from tests.properties.trees import Format, Tree, by_tarfile, expected, on_disk, trees
 
@@ -295,3 +297,66 @@ def test_the_surroundings_would_tell(in_namespace: InNamespace, tmp_path: Path) 
 
     assert in_namespace(check)
     shutil.rmtree(tmp_path / "target")
+
+
+# -- one id ----------------------------------------------------------------------------------------
+
+
+def test_with_one_id_owners_are_remembered(tmp_path: Path) -> None:
+    """What is imported and exported, or copied for a container and exported, tells of the same owners as before."""
+
+    @given(trees(), trees(), FORMATS)
+    @FEWER
+    def check(tree: Tree, more: Tree, form: Format) -> None:
+        with directory(tmp_path) as place:
+            below, above = (_layer(by_tarfile(one, form), place / name) for one, name in ((tree, "0"), (more, "1")))
+            wanted = {path: (node["kind"], node["owner"]) for path, node in expected(tree).items()}
+            assert _owners([below], [below]) == wanted
+            (place / "copy").mkdir()
+            merge([str(above), str(below)], str(place / "copy"), share=False)
+            (place / "upper").mkdir()
+            stacked = _owners([above, below], [above, below])
+            assert _owners([place / "copy"], [above, below]) == stacked
+            assert _owners([place / "upper", above, below], [above, below]) == stacked
+            assert (
+                stacked.items()
+                >= {path: (node["kind"], node["owner"]) for path, node in expected(more).items()}.items()
+            )
+
+    with_one_id(check)
+
+
+def _layer(data: bytes, place: Path) -> Path:
+    """A layer as the store has it, in a directory with what is told of its owners."""
+    place.mkdir()
+    (place / "diff").mkdir(mode=0o755)
+    fd = os.open(place / "diff", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        content = layer.apply(split(data), fd)
+        with_index = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        remembered.write(with_index, fd, content.owners)
+        os.close(with_index)
+    finally:
+        os.close(fd)
+    return place / "diff"
+
+
+def _owners(stack: list[Path], image: list[Path]) -> dict[bytes, tuple[str, tuple[int, int]]]:
+    """What an export of a stack tells of its owners, with the image that it is of."""
+    with Union([str(path) for path in stack]) as now, remembered.Owners([str(path) for path in image]) as owners:
+        changes = compare(now, None)
+        data = b"".join(packing.pack(changes, now, is_layer=False, note=lambda _: None, owners=owners))
+    kinds = {
+        tarfile.REGTYPE: "file",
+        tarfile.SYMTYPE: "symlink",
+        tarfile.FIFOTYPE: "fifo",
+        tarfile.DIRTYPE: "directory",
+    }
+    found: dict[bytes, tuple[str, tuple[int, int]]] = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for info in archive:
+            name, owner = os.fsencode(info.name), (info.uid, info.gid)
+            kind = found[os.fsencode(info.linkname)][0] if info.islnk() else kinds[info.type]
+            if name != b".":
+                found[name] = (kind, owner)
+    return found
