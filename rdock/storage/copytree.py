@@ -179,17 +179,26 @@ def _copy_range(source: int, target: int, start: int, end: int) -> bool:
 
 def _remove_attributes(source: int, target: int) -> None:
     """Take those away that a directory has from the layers below: the topmost one that has it tells them all."""
-    ours = os.listxattr(target)
+    ours = _names_of_attributes(target)
     if ours:
-        kept = os.listxattr(source)
+        kept = _names_of_attributes(source)
         for name in ours:
             if name not in kept and name.startswith(("user.", "security.capability")):
                 os.removexattr(target, name)
 
 
+def _names_of_attributes(file: int | str) -> list[str]:
+    try:
+        return os.listxattr(file)
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:
+            raise
+        return []
+
+
 def copy_attributes(source: int | str, target: int | str) -> None:
     """Give a file or directory those attributes of another that belong to what is in the root."""
-    for name in os.listxattr(source):
+    for name in _names_of_attributes(source):
         if not name.startswith(_PRIVATE) and name.startswith(("user.", "security.capability")):
             try:
                 os.setxattr(target, name, os.getxattr(source, name))

@@ -46,6 +46,7 @@ LOWER = b"".join(
         file(b"srv/plain", b"plain", uid=33, gid=33),
         link(b"srv/link", b"page", 33, 34),
         link(b"srv/turned", b"page", 33, 34),
+        link(b"srv/anew", b"page", 33, 34),
         # Through a link, which is another path in the layer.
         link(b"via", b"srv", 7, 7),
         link(b"via/behind", b"page", 8, 9),
@@ -82,8 +83,9 @@ SCRIPT = """
     echo new >/srv/new
     rm /big
     ln -sf nowhere /srv/turned
+    ln -sf page /srv/anew
     touch -d '2020-01-01 00:00:00' /srv/new /srv/plain /srv /kept
-    touch -h -d '2020-01-01 00:00:00' /srv/turned
+    touch -h -d '2020-01-01 00:00:00' /srv/turned /srv/anew
 """
 # A fuse-overlayfs makes a file of a FIFO that is changed, or gives up, in any mode (seen with 1.10).
 FIFO = "chmod 600 /srv/fifo"
@@ -175,6 +177,7 @@ def test_commit_export_and_cp(programs: dict[str, Rdock], storage: str) -> None:
     assert {name: about[2] for name, about in layer.items()}.items() >= {
         "kept": "100:101", "kept/two": "100:101", "srv/plain": "33:33", "srv/secret": "65533:42", "srv/new": "0:0",
         "srv/plain2": "33:33", ".wh.big": "0:0", "kept/.wh.one": "0:0", "srv/turned": "0:0",
+        "srv/anew": "0:0",
     }.items()  # fmt: skip
     assert layer.get("srv/fifo", ("", "", "5:6"))[2] == "5:6"
 

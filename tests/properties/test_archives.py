@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from rdock.errors import DataLoss, InvalidParameter, SystemFailure
 from rdock.image import layer, packing
 from rdock.image.tar import Entry, Reader, Stream
+from rdock.linux.mount import mount
 from rdock.linux.tree import remove_path
 from rdock.storage import remembered
 from rdock.storage.copytree import merge
@@ -28,7 +29,7 @@ from rdock.storage.differences import compare
 from rdock.storage.union import Union
 from tests.namespace import with_one_id
 from tests.payload import tars
-from tests.properties.trees import Format, Tree, by_tarfile, expected, on_disk, trees
+from tests.properties.trees import Format, Node, Tree, by_tarfile, expected, on_disk, trees
 
 InNamespace = Callable[..., Any]
 
@@ -322,6 +323,33 @@ def test_with_one_id_owners_are_remembered(tmp_path: Path) -> None:
                 stacked.items()
                 >= {path: (node["kind"], node["owner"]) for path, node in expected(more).items()}.items()
             )
+
+    with_one_id(check)
+
+
+def test_with_one_id_on_a_file_system_without_attributes(tmp_path: Path) -> None:
+    """All owners are told beside the layer; a file that a container has changed keeps its own."""
+
+    def check() -> None:
+        # Of those that anybody can mount it is the only one, but says that it has no room.
+        mount("ramfs", str(tmp_path), "ramfs")
+        setattr(layer, "check_space", lambda *_: None)  # noqa: B010 - in this child only
+        node: Node = {"mode": 0o644, "time": 1, "owner": (33, 34), "kind": "file", "content": b"x"}
+        link: Node = {"time": 1, "owner": (5, 6), "kind": "symlink", "target": b"file"}
+        tree: Tree = {
+            b"dir": {"kind": "directory", "mode": 0o711, "time": 1, "owner": (7, 8)},
+            b"dir/file": node, b"dir/link": link, b"root": {**node, "owner": (0, 0)},
+            b"dir/same": {"kind": "link", "to": b"dir/file"},
+        }  # fmt: skip
+        below = _layer(by_tarfile(tree, tarfile.PAX_FORMAT), tmp_path / "0")
+        wanted = {path: (node["kind"], node["owner"]) for path, node in expected(tree).items()}
+        assert _owners([below], [below]) == wanted
+        (tmp_path / "copy").mkdir()
+        merge([str(below)], str(tmp_path / "copy"), share=False)
+        (tmp_path / "copy" / "dir" / "file").write_text("longer")
+        (tmp_path / "copy" / "dir" / "link").unlink()
+        (tmp_path / "copy" / "dir" / "link").symlink_to("file")
+        assert _owners([tmp_path / "copy"], [below]) == {**wanted, b"dir/link": ("symlink", (0, 0))}
 
     with_one_id(check)
 
