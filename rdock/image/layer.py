@@ -187,22 +187,23 @@ class _Changeset:
         self.ids.check(entry.uid, entry.gid)
         return entry.uid, entry.gid
 
-    def _remember(self, entry: Entry, fd: int) -> None:
+    def _remember(self, entry: Entry, fd: int, *, new: bool) -> None:
         """Whom an open file or directory belongs to, where it cannot be given to them."""
-        if self.ids.single:
-            owner, inode = (entry.uid, entry.gid), os.fstat(fd).st_ino
+        owner = (entry.uid, entry.gid)
+        if self.owners:
             # What was removed may have had the same number.
-            self.owners.pop(inode, None)
-            if not remembered.attach(fd, owner):
-                self.owners[inode] = owner
+            self.owners.pop(os.fstat(fd).st_ino, None)
+        if (not new or owner != remembered.ROOT) and not remembered.attach(fd, owner):
+            self.owners[os.fstat(fd).st_ino] = owner
 
     def _note_owner(self, entry: Entry, parts: list[bytes]) -> None:
         """The same for what has no attributes."""
-        if self.ids.single:
+        owner = (entry.uid, entry.gid)
+        if self.ids.single and (self.owners or owner != remembered.ROOT):
             inode = os.stat(parts[-1], dir_fd=self.tree.parent(parts), follow_symlinks=False).st_ino
             self.owners.pop(inode, None)
-            if entry.uid or entry.gid:
-                self.owners[inode] = (entry.uid, entry.gid)
+            if owner != remembered.ROOT:
+                self.owners[inode] = owner
 
     # -- objects -----------------------------------------------------------------------------------
 
@@ -219,7 +220,8 @@ class _Changeset:
                 self._write(fd, reader.data())
             self.size += entry.real_size
             self._note_failed(entry, self.tree.finish_file(fd, entry.mode, owner, entry.mtime, allowed_xattrs(entry)))
-            self._remember(entry, fd)
+            if self.ids.single:
+                self._remember(entry, fd, new=True)
         finally:
             os.close(fd)
 
@@ -242,10 +244,10 @@ class _Changeset:
             # Removed and made anew in one layer: what the layers below have in it is gone.
             xattrs = {**xattrs, **_OPAQUE_XATTRS}
         self._note_failed(entry, self.tree.set_directory(parts, entry.mode, owner, entry.mtime, xattrs))
-        if self.ids.single:
+        if self.ids.single and (self.owners or entry.uid or entry.gid or not new):
             fd = self.tree.open_directory(parts)
             try:
-                self._remember(entry, fd)
+                self._remember(entry, fd, new=new)
             finally:
                 os.close(fd)
 

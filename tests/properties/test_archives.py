@@ -327,6 +327,26 @@ def test_with_one_id_owners_are_remembered(tmp_path: Path) -> None:
     with_one_id(check)
 
 
+def test_with_one_id_the_last_of_a_name_counts(tmp_path: Path) -> None:
+    """What is replaced in a layer leaves nothing behind, though its number may be given to the next."""
+
+    def check() -> None:
+        data = b""
+        for uid in (5, 0):
+            owner = {"uid": uid, "gid": uid}
+            data += tars.directory(b"dir", **owner) + tars.file(b"dir/file", b"x", **owner)
+            for number in range(50):
+                data += tars.header(b"dir/%d" % number, b"2", link=b"x", **owner)
+            data += tars.header(b"dir/fifo", b"6", **owner)
+        data += tars.header(b"dir/last", b"2", link=b"x", uid=7, gid=8) + tars.end()
+        below = _layer(data, tmp_path / "0")
+        theirs = {name: owner for name, (_, owner) in _owners([below], [below]).items() if owner != (0, 0)}
+        assert theirs == {b"dir/last": (7, 8)}
+        assert (tmp_path / "0" / "owners").read_bytes() == b"/dir\x007:8 last\0"
+
+    with_one_id(check)
+
+
 def test_with_one_id_on_a_file_system_without_attributes(tmp_path: Path) -> None:
     """All owners are told beside the layer; a file that a container has changed keeps its own."""
 
