@@ -331,7 +331,7 @@ def test_with_one_id_the_last_of_a_name_counts(tmp_path: Path) -> None:
     """What is replaced in a layer leaves nothing behind, though its number may be given to the next."""
 
     def check() -> None:
-        data = b""
+        data = tars.directory(b"again", uid=5, gid=5) + tars.directory(b"again")
         for uid in (5, 0):
             owner = {"uid": uid, "gid": uid}
             data += tars.directory(b"dir", **owner) + tars.file(b"dir/file", b"x", **owner)
