@@ -7,7 +7,7 @@ import sys
 
 from rdock.cli import output, output_file
 from rdock.cli.usage import Options
-from rdock.container import containers, copying, events, places
+from rdock.container import containers, copying, events, owners, places
 from rdock.errors import InvalidParameter, SystemFailure, printable, reason
 
 TYPE_CHECKING = False
@@ -82,7 +82,7 @@ def _copy_in(path: str, name: str, target: str, *, archive: bool, follow: bool) 
     container = containers.lookup(name)
     if path == "-":
         return _unpack(container, name, target, archive=archive)
-    copier = copying.copier_in(archive=archive, note=_warn)
+    copier = copying.copier_in(owners.maps(container), archive=archive, note=_warn)
     with (
         copying.source_outside(path, follow=follow) as source,
         places.opened(container) as place,
@@ -100,7 +100,8 @@ def _unpack(container: Container, name: str, target: str, *, archive: bool) -> i
     with places.opened(container) as place, copying.destination_inside(place, name, target) as destination:
         if destination.name:
             raise InvalidParameter(f'destination "{name}:{target}" must be a directory')
-        size = copy_archive.unpack(_input(), destination.directory, archive=archive, note=_warn)
+        maps = owners.maps(container)
+        size = copy_archive.unpack(_input(), destination.directory, maps, archive=archive, note=_warn)
     events.note(container, "extract-to-dir")
     return size
 

@@ -107,6 +107,8 @@ def _pull(name: str, platform: Platform | None, *, quiet: bool) -> Image:
 def _tell_of_own_id(config: Config, host: HostConfig) -> None:
     """Docker's `-u $(id -u)`, for files of one's own in a folder of the host, does the opposite here: say so, once."""
     own = str(rootless.entered().uid)
+    if host.own or host.userns_mode not in ("", "host"):
+        return
     if (
         config.user.partition(":")[0] != own
         or own == "0"
@@ -116,7 +118,7 @@ def _tell_of_own_id(config: Config, host: HostConfig) -> None:
     if probes.first_time("told of own id"):
         sys.stderr.write(
             f"rdock: note: in a container root is you, and user {own} is somebody else, who may not write to your "
-            "folders.\nLeave out -u to have files of your own. This is said once.\n"
+            "folders.\nLeave out -u, or add --userns=keep-id, to have files of your own. This is said once.\n"
         )
 
 

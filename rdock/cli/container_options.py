@@ -64,6 +64,7 @@ _SHARED = """\
       --network-alias list       Add network-scoped alias for the container
       --no-healthcheck           Disable any container-specified HEALTHCHECK
       --oom-score-adj int        Tune host's OOM preferences (-1000 to 1000)
+      --own string               Give what is written to bind mounts to you: me
       --pid string               PID namespace to use
       --platform string          Set platform if server is multi-platform capable
       --privileged               Give extended privileges to this container
@@ -86,7 +87,7 @@ _SHARED = """\
   -t, --tty                      Allocate a pseudo-TTY
       --ulimit ulimit            Ulimit options
   -u, --user string              Username or UID (format: <name|uid>[:<group|gid>])
-      --userns string            User namespace to use
+      --userns string            User namespace to use (host|keep-id[:uid=N,gid=N]|nomap|auto[:size=N])
       --uts string               UTS namespace to use
   -v, --volume list              Bind mount a volume
       --volumes-from list        Mount volumes from the specified container(s)
@@ -150,7 +151,7 @@ def config(options: Options, words: list[str], *, detach: bool) -> Config:
     return Config(
         hostname=_hostname(options),
         domainname=request.check_domain(options.text("--domainname") or ""),
-        user=options.text("--user") or "",
+        user=options.text("--user") or _default_user(options),
         attach_stdin="stdin" in wanted,
         attach_stdout="stdout" in wanted,
         attach_stderr="stderr" in wanted,
@@ -168,6 +169,15 @@ def config(options: Options, words: list[str], *, detach: bool) -> Config:
         stop_timeout=options.number("--stop-timeout"),
         volumes={target: {} for bind, target in _volumes(options) if not bind},
     )
+
+
+def _default_user(options: Options) -> str:
+    """Empty: the image's."""
+    if not options.text("--userns"):
+        return ""
+    from rdock.container import userns
+
+    return userns.default_user(options.text("--userns") or "")
 
 
 def _hostname(options: Options) -> str:
@@ -212,6 +222,10 @@ def host_config(options: Options, network_mode: str) -> HostConfig:
     limits = [name for name in ("--ulimit", "--sysctl", "--oom-score-adj") if options.given(name)]
     if limits:
         host = _with_limits(options, host)
+    if options.given("--own"):
+        from rdock.container import userns
+
+        host = host._replace(own=userns.check_own(options.text("--own") or "", host))
     if options.given("--device"):
         from rdock.container import device_nodes
         from rdock.volume import targets
@@ -377,7 +391,6 @@ def networks(options: Options) -> tuple[str, dict[str, Any]]:
         return wanted.parse(texts, given)
     mode = modes.parse(texts[0] if texts else "")
     if mode == "bridge":
-        _tell_of_no_way_out()
         return mode, {mode: {}}
     if texts or options.list("--publish") or modes.kind(mode) != "slirp4netns":
         return mode, {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from rdock import paths
 from rdock.cli.usage import Options
 from rdock.errors import CannotExecute, CommandNotFound, InvalidParameter, reason
 from rdock.image import images, mounting
@@ -18,7 +19,9 @@ Usage:  rdock unshare [COMMAND] [ARG...]
 Run a command as root of the user's own namespaces
 
 Without one, a shell. It sees the files of containers and images with the owners that they have
-in there. What it mounts is seen by it alone, and ends with it.
+in there, and may change and remove what your other ids have left in your folders. What it mounts
+is seen by it alone, and ends with it. RDOCK_GRAPHROOT and RDOCK_RUNROOT tell where rdock keeps
+its files. With one id only it works too, and there are no other ids.
 """
 
 
@@ -30,8 +33,10 @@ def unshare(options: Options) -> int:
     # The namespaces are in use as long as what is started here lives.
     for fd in rootless.held():
         os.set_inheritable(fd, True)
+    # As podman tells those of its own store.
+    environment = {**os.environ, "RDOCK_GRAPHROOT": paths.data(), "RDOCK_RUNROOT": paths.runtime()}
     try:
-        os.execvp(argv[0], argv)
+        os.execvpe(argv[0], argv, environment)
     except FileNotFoundError:
         raise CommandNotFound(f"{argv[0]}: command not found") from None
     except OSError as e:

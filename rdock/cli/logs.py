@@ -53,7 +53,7 @@ def _tail(text: str | None) -> int | None:
         return None  # Docker takes any negative number for all
     if not text.isdecimal() or not text.isascii():
         raise InvalidParameter(f"invalid value for tail: {text}")
-    return int(text)
+    return int(text[:18])  # there are not so many lines
 
 
 def _moment(text: str | None, option: str) -> int | None:

@@ -37,8 +37,10 @@ class MonitorGone(SystemFailure):
         super().__init__("the container's monitor ended before the container was started")
 
 
-def await_start(connection: sockets.socket) -> None:
-    """Wait until the container's program runs. Raises what the monitor met instead, MonitorGone.
+def await_start(connection: sockets.socket) -> str:
+    """Wait until the container's program runs; why it has no way out, if it should have one.
+
+    Raises what the monitor met instead, MonitorGone.
 
     Signals that are held back go on waiting. But a start may hang, and then a second one ends this command.
     """
@@ -46,7 +48,7 @@ def await_start(connection: sockets.socket) -> None:
         _await_news(connection)
     packet = connection.recv(65536)
     if packet[:1] == b"s":
-        return
+        return packet[1:].decode()
     if packet[:1] == b"f":
         raise failure.recreate(jsontext.parse(packet[1:]))
     raise MonitorGone

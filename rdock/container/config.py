@@ -81,6 +81,8 @@ class HostConfig(Value):
     """`CONTAINER[:ro|rw]`."""
     uts_mode: str = ""
     userns_mode: str = ""
+    own: str = ""
+    """`me`: what is written to bind mounts belongs to the caller; rdock's own (handing_over.py)."""
     init: bool = False
     init_path: str = ""
     """An init program of the host's, in the place of rdock's own."""

@@ -140,6 +140,8 @@ class Container(Value):
     """Docker's EndpointSettings of the networks that it is on, by their names."""
     rootfs: str = ""
     """The directory that is its root, of one without an image."""
+    owners: dict[str, Any] = {}
+    """The id map, if it is not rdock's own one to one; see owners.py."""
     mount_points: list[dict[str, Any]] | None = None
     """What is mounted inside, settled at its creation; see mount_points.py. None: by an rdock without volumes."""
 

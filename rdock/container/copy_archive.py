@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from rdock.container import roots
+from rdock.container import owners, roots
 from rdock.container.copying import Source
 from rdock.container.places import Place
 from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchImage, RdockError, SystemFailure, reason
@@ -43,27 +43,30 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from rdock.linux.idmap import Maps
+
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def stream(place: Place, source: Source, note: Callable[[str], None]) -> Iterator[bytes]:
     """The archive of what was named, in pieces. Raises SystemFailure, InvalidParameter."""
     name = os.fsencode(source.name)
-    with _owners(place, source) as owners:
+    maps = owners.recorded(place.container)
+    with _remembered(place, source) as known:
         if not source.is_directory:
             if stat.S_ISSOCK(os.fstat(source.fd).st_mode):
                 raise InvalidParameter(f"cannot copy {source.path}: it is a socket")
-            yield from pack_one(name, source.fd, note=note, owners=owners)
+            yield from pack_one(name, source.fd, note=note, owners=maps, known=known)
             return
         here, root = os.fstat(source.fd), os.fstat(place.root)
         is_root = (here.st_dev, here.st_ino) == (root.st_dev, root.st_ino)
         hidden = [(part,) for part in (b"proc", b"sys", b"dev")] if is_root and place.kernels else []
-        with Union([f"/proc/self/fd/{source.fd}"]) as union:
-            yield from pack_directory(name, compare(union, None, hidden=hidden), union, note=note, owners=owners)
+        with Union([f"/proc/self/fd/{source.fd}"], owners=maps) as union:
+            yield from pack_directory(name, compare(union, None, hidden=hidden), union, note=note, known=known)
 
 
 @scope
-def _owners(place: Place, source: Source) -> Iterator[remembered.Owners | None]:
+def _remembered(place: Place, source: Source) -> Iterator[remembered.Owners | None]:
     """Who knows the owners of what is streamed. A link that a volume got from the image is as in the image, too."""
     below: list[str] = []
     above = _path_inside(place.root, source.fd) if layers.remember_owners() else None
@@ -72,8 +75,8 @@ def _owners(place: Place, source: Source) -> Iterator[remembered.Owners | None]:
             below = images.root_directories(images.lookup(place.container.image))
         except NoSuchImage:
             pass  # the container runs on without it
-    with roots.owners_of(place.container, below, above or ()) as owners:
-        yield owners
+    with roots.remembered_owners(place.container, below, above or ()) as known:
+        yield known
 
 
 def _path_inside(root: int, fd: int) -> Parts | None:
@@ -85,8 +88,8 @@ def _path_inside(root: int, fd: int) -> Parts | None:
     return tuple(path[len(top) :].split(b"/")) if path.startswith(top) else None
 
 
-def unpack(chunks: Iterable[bytes], directory: int, *, archive: bool, note: Callable[[str], None]) -> int:
-    """Unpack an archive, compressed or not, into a directory; how many bytes of content it had.
+def unpack(chunks: Iterable[bytes], directory: int, maps: Maps, *, archive: bool, note: Callable[[str], None]) -> int:
+    """Unpack an archive, compressed or not, into a directory of a container that has `maps`; how many bytes it had.
 
     Files belong to whom it says, who has to be there with `archive`; without, those of others are root's. Raises
     DataLoss, Conflict, InvalidParameter, SystemFailure; what was unpacked until then stays.
@@ -96,7 +99,7 @@ def unpack(chunks: Iterable[bytes], directory: int, *, archive: bool, note: Call
     # Opened anew, since nothing can be set on an O_PATH descriptor.
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
     source = compression.in_thread(compression.open_stream(chunks)[1])
-    unpacking = _Unpacking(root, archive, note)
+    unpacking = _Unpacking(root, maps, archive, note)
     try:
         members = Stream(source)
         unpacking.run(Reader(members))
@@ -140,13 +143,13 @@ class _Target(Tree):
 
 
 class _Unpacking:
-    def __init__(self, root: int, archive: bool, note: Callable[[str], None]) -> None:
+    def __init__(self, root: int, maps: Maps, archive: bool, note: Callable[[str], None]) -> None:
         self.tree = _Target(root)
+        self.maps = maps
         self.archive, self.note = archive, note
         self.size = 0
-        self.uids, self.gids = idmap.read_map("uid"), idmap.read_map("gid")
-        self.has_one_id = min(sum(m.size for m in self.uids), sum(m.size for m in self.gids)) == 1
-        self.remembers = self.has_one_id and archive
+        self.has_one_id = min(sum(m.size for m in maps.uids), sum(m.size for m in maps.gids)) == 1
+        self.remembers = archive and layers.remember_owners()
 
     def run(self, reader: Reader) -> None:
         while (entry := reader.next()) is not None:
@@ -196,14 +199,14 @@ class _Unpacking:
     def _owner(self, entry: Entry) -> Owner:
         if self.has_one_id:
             return None
-        if idmap.contains(self.uids, entry.uid) and idmap.contains(self.gids, entry.gid):
-            return entry.uid, entry.gid
+        if idmap.contains(self.maps.uids, entry.uid) and idmap.contains(self.maps.gids, entry.gid):
+            return self.maps.owner_outside(entry.uid, entry.gid)
         if self.archive:
             raise InvalidParameter(
                 f"its owner {entry.uid}:{entry.gid} is not among the ids of this user",
                 hint="give the user more ids in /etc/subuid and /etc/subgid",
             )
-        return 0, 0
+        return self.maps.owner_outside(0, 0)
 
     def _file(self, entry: Entry, parts: list[bytes], reader: Reader) -> None:
         fd = self.tree.create_file(parts)

@@ -25,6 +25,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from rdock.linux.idmap import Maps
+
 # What a file belongs to whose owner is not among the ids of this user (proc(5), overflowuid).
 _OVERFLOW = 65534
 
@@ -279,10 +281,19 @@ def copier_out(place: Place, *, archive: bool, note: Callable[[str], None]) -> T
     return TreeCopy(owner=_same if keep else _nobody_else, reowns=keep, note=note, hollow=place.kernels)
 
 
-def copier_in(*, archive: bool, note: Callable[[str], None]) -> TreeCopy:
-    """For copies into a container: they belong to its root; with `archive` to whom they belong as seen from there."""
+def copier_in(maps: Maps, *, archive: bool, note: Callable[[str], None]) -> TreeCopy:
+    """For copies into a container: they belong to its root; with `archive` to whom they belong as seen from there.
+
+    `maps` are the container's; who has no number in it is root there, too.
+    """
+    root = maps.owner_outside(0, 0)
+
+    def mapped(found: os.stat_result) -> Owner:
+        uid, gid = found.st_uid, found.st_gid
+        return root[0] if uid == _OVERFLOW else uid, root[1] if gid == _OVERFLOW else gid
+
     keep = archive and not _has_one_id()
-    return TreeCopy(owner=_mapped if keep else _root, reowns=keep, note=note, privileges=True)
+    return TreeCopy(owner=mapped if keep else lambda _: root, reowns=keep, note=note, privileges=True)
 
 
 def _has_one_id() -> bool:
@@ -293,17 +304,8 @@ def _nobody_else(_: os.stat_result) -> Owner:
     return None
 
 
-def _root(_: os.stat_result) -> Owner:
-    return 0, 0
-
-
 def _same(found: os.stat_result) -> Owner:
     return found.st_uid, found.st_gid
-
-
-def _mapped(found: os.stat_result) -> Owner:
-    """Whom a file of the host belongs to in here: its caller is root, and so is who has no number in here."""
-    return tuple(0 if value == _OVERFLOW else value for value in (found.st_uid, found.st_gid))  # type: ignore[return-value]
 
 
 def message(size: str, target: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import containers, events, names
+from rdock.container import containers, events, names, owners
 from rdock.container.config import Config, HostConfig
 from rdock.container.containers import Container
 from rdock.errors import Conflict, system_failure
@@ -69,7 +69,12 @@ def create(
             rootfs=rootfs,
             mount_points=[],
         )
-        if config.volumes or host.binds or host.mounts or host.volumes_from:
+        if owners.may_differ(host):
+            from rdock.container import userns
+
+            with userns.settled(container) as container:
+                container = _place_with_mounts(container)
+        elif config.volumes or host.binds or host.mounts or host.volumes_from:
             container = _place_with_mounts(container)
         else:
             _place(container)

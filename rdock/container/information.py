@@ -47,7 +47,7 @@ def info() -> dict[str, Any]:
         },
         "DefaultNetwork": settings.network,
         "WayOut": "slirp4netns" if launch.find_program("slirp4netns") else "",
-        "ClientAddresses": "kept, but for those of the loopback",
+        "ClientAddresses": _client_addresses(),
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=rootless"],
         "KernelVersion": os.uname().release,
         "OperatingSystem": _operating_system(),
@@ -81,6 +81,19 @@ def info() -> dict[str, Any]:
         "ServerVersion": __version__,
         "PythonVersion": platform.python_version(),
     }
+
+
+def _client_addresses() -> str:
+    """Whether servers in containers see who their clients are; the hub, if there is one, knows what the kernel can."""
+    from rdock.network import hub
+
+    use = hub.use_existing()
+    if use is not None:
+        use.connection.close()
+        os.close(use.namespace)
+        if not use.transparent:
+            return "not kept: the kernel lacks the socket expression of nftables, or policy routing"
+    return "kept, but for those of the loopback"
 
 
 def _operating_system() -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rdock.container.containers import Container, State
-from rdock.network import modes
+from rdock.network import endpoint, modes
 from rdock.network.subnet import Subnet
 from rdock.state import record, timestamp
 from rdock.values import Value
@@ -302,7 +302,7 @@ def ports(container: Container, state: State) -> list[Port]:
     found = []
     for key, bindings in {**dict.fromkeys(container.config.exposed_ports), **state.ports}.items():
         number, _, protocol = key.partition("/")
-        if not number.isdecimal():
+        if not endpoint.is_number(number):
             continue  # an image may call anything a port
         private, protocol = int(number), protocol or "tcp"
         found += [

@@ -10,7 +10,7 @@ from __future__ import annotations
 from rdock import paths
 from rdock.container import changing, containers
 from rdock.errors import Conflict, InvalidParameter, NoSuchContainer, RdockError
-from rdock.network import leases, names, networks, sandbox
+from rdock.network import endpoint, leases, names, networks, sandbox
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -136,7 +136,7 @@ def _ports(target: Container) -> list[tuple[int, str]]:
     """What a container exposes, TCP first; an image may call anything a port."""
     keys = {*target.config.exposed_ports, *target.host_config.port_bindings}
     parted = [(number, protocol or "tcp") for number, _, protocol in (key.partition("/") for key in keys)]
-    found = [(int(number), protocol) for number, protocol in parted if number.isdecimal()]
+    found = [(int(number), protocol) for number, protocol in parted if endpoint.is_number(number)]
     return sorted(found, key=lambda port: (port[1] != "tcp", port))
 
 

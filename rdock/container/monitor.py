@@ -110,7 +110,8 @@ class Monitor:
             self._fail(e)
             return
         self.server.add_client(self.order.connection)
-        self.server.broadcast(b"s")
+        wiring = self.run.wiring
+        self.server.broadcast(b"s" + (wiring.missing.encode() if wiring is not None else b""))
         self._attend(os.pidfd_open(self.run.pid))
 
     def resume(self, keeper: sockets.socket, heritage: Heritage | None) -> None:

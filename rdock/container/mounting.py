@@ -12,10 +12,9 @@ import os
 import stat
 
 from rdock import paths
-from rdock.container import containers, mount_points
+from rdock.container import containers, mount_points, owners
 from rdock.container.containers import Container
 from rdock.errors import InvalidParameter, RdockError, SystemFailure, reason, system_failure
-from rdock.linux import idmap
 from rdock.linux import mount as m
 from rdock.linux.inroot import O_PATH, RESOLVE_NO_SYMLINKS, open_in_root
 from rdock.state.record import is_locked
@@ -242,8 +241,9 @@ class Preparation:
         from rdock.container import ownership, users
 
         user = users.resolve(self._root, self.container.config.user, self.container.host_config.group_add)
-        users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))
-        ownership.give(path, user.uid, user.gid)
+        maps = owners.maps(self.container)
+        users.check_mapped(user, maps.uids, maps.gids)
+        ownership.give(path, *maps.owner_outside(user.uid, user.gid))
 
     # -- images --------------------------------------------------------------------------------------
 

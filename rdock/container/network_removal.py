@@ -11,13 +11,15 @@ from rdock.launch import debug
 from rdock.network import hub, leases, networks, plumbing
 from rdock.network.leases import Lease
 from rdock.network.networks import Network
+from rdock.scope import scope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rdock.container.containers import Container
     from rdock.container.pruning import Filters
+    from rdock.network.hub import Use
 
 
 def users(network: Network) -> list[Lease]:
@@ -56,13 +58,13 @@ def remove(name: str) -> None:
     For a process that is root of the user's namespaces. Raises NotFound, InvalidParameter and Forbidden in Docker's
     words, DataLoss for a damaged one that was not named clearly.
     """
-    with networks.locked():
+    with _existing_hub() as use, networks.locked():
         try:
             network = networks.lookup(name)
         except DataLoss as e:
             _forget_damaged(name, e)
         else:
-            _remove(network)
+            _remove(network, use)
 
 
 def prune(filters: Filters) -> list[str]:
@@ -73,18 +75,30 @@ def prune(filters: Filters) -> list[str]:
         if network.is_predefined or not pruning.passes(network.created, network.labels, filters):
             continue
         try:
-            with networks.locked():
+            with _existing_hub() as use, networks.locked():
                 found = networks.load(network.id)
                 if found is None:
                     continue  # somebody was faster
-                _remove(found)
+                _remove(found, use)
         except (Forbidden, DataLoss):
             continue  # it is in use, or cannot be told whether
         removed.append(network.name)
     return removed
 
 
-def _remove(network: Network) -> None:
+@scope
+def _existing_hub() -> Iterator[Use | None]:
+    """Hold of the shared namespace, if there is one: before the network lock, as a hub may not answer."""
+    use = hub.use_existing(revived=True)
+    try:
+        yield use
+    finally:
+        if use is not None:
+            use.connection.close()
+            os.close(use.namespace)
+
+
+def _remove(network: Network, use: Use | None) -> None:
     """The record goes last: if this is broken off, the network is there and has what it needs made again."""
     networks.check_removable(network, ((lease.name, lease.endpoint) for lease in users(network)))
     for other in networks.all_networks([]):
@@ -94,22 +108,23 @@ def _remove(network: Network) -> None:
                 f"error while removing network: network {network.name} id {network.id} is the parent of network "
                 f"{other.name}"
             )
-    _remove_device(network)
+    _remove_device(network, use)
     leases.forget(network.id)
     networks.remove(network, ())
 
 
-def _remove_device(network: Network) -> None:
-    use = hub.use_existing()
+def _remove_device(network: Network, use: Use | None) -> None:
+    """Take its device out of the shared namespace.
+
+    If no hub has answered, there is hardly a namespace for it to be in: else who makes the next device there takes
+    this one away, or the next hub (plumbing.sweep).
+    """
     if use is None:
-        return  # without a hub there is no namespace for it to be in
+        return
     try:
         plumbing.remove_bridge(use.namespace, network)
     except RdockError as e:
-        debug(f"network: {e.message}")  # a device that nobody is on harms nobody, and goes with the namespace
-    finally:
-        use.connection.close()
-        os.close(use.namespace)
+        debug(f"network: {e.message}")  # likewise
 
 
 def _forget_damaged(name: str, error: DataLoss) -> None:

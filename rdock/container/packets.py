@@ -4,7 +4,7 @@ Packets over a SOCK_SEQPACKET unix socket, whose bounds the kernel keeps: one le
 payload. Who connects says first what for: `a`, `n`, or a request.
 
     to the client    o, e   output and error output        to the monitor   a   attach me
-                     s      started, or attached                            n   I only wait for the end
+                     s      started, and why there is no way out; attached  n   I only wait for the end
                      f      failed, JSON                                    q   part of a request
                      x      exited, JSON; the last one                      Q   the last part: JSON
                      i      one packet of input is through                  i   input

@@ -19,6 +19,14 @@ class Pipes:
         self.theirs = (given[0], out[1], err[1])
         self.ours = (given[1], out[0], err[0])
 
+    def give(self, uid: int, gid: int) -> None:
+        """Have them belong to the program's user, by its ids here, so that it may open /dev/stdout anew.
+
+        From inside that cannot be done where the caller, whose they are, does not exist.
+        """
+        for fd in {*self.theirs} - {self._null}:
+            os.fchown(fd, uid, gid)
+
     def close_theirs(self) -> None:
         """After the fork: an end of file shall be seen when the container's copies are closed."""
         for fd in {*self.theirs, self._null}:

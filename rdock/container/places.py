@@ -13,7 +13,7 @@ import os
 import stat
 
 from rdock import paths
-from rdock.container import containers
+from rdock.container import containers, owners
 from rdock.container.containers import Container, State
 from rdock.errors import NoSuchContainer, SystemFailure, reason
 from rdock.linux import mount as m
@@ -151,7 +151,8 @@ def _mounted(container: Container) -> Iterator[int]:
         ready = driver.binder(container.rootfs)
     else:
         layers = images.root_directories(images.lookup(container.image))
-        ready = driver.mounter(container.driver, layers, container.directory, read_only=read_only)
+        shown = owners.shifted(container)
+        ready = driver.mounter(container.driver, layers, container.directory, read_only=read_only, owners=shown)
     mounted = False
     root = -1
     try:

@@ -10,22 +10,25 @@ import os
 import time
 
 from rdock import jsontext
-from rdock.errors import system_failure
+from rdock.errors import RdockError, system_failure
 from rdock.launch import debug
-from rdock.linux import namespaces, sockets
+from rdock.linux import namespaces, sockets, timer
 from rdock.network import endpoint, ports
 from rdock.network.ports import Listener
 from rdock.network.target import Target
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from rdock.container.stdio import Server
+    from rdock.network.plumbing import Attachment
 
-# A forwarder that ends so often in so many seconds is not started again.
+# A forwarder that ends so often in so many seconds is not started again at once, but after a pause in seconds: doubled
+# each time, up to the most.
 _MOST_DEATHS, _CALM_SECONDS = 5, 60.0
+_FIRST_PAUSE, _MOST_PAUSE = 0.1, 30.0
 
 
 class Publishing:
@@ -41,6 +44,9 @@ class Publishing:
         """A pidfd, for it need not be a child of this monitor's."""
         self._server: Server | None = None
         self._deaths: list[float] = []
+        self._pause = _FIRST_PAUSE
+        self._timer = -1
+        """When another try is made to start a forwarder."""
 
     def bind(self, published: endpoint.Bindings) -> None:
         """Listen on the host. Raises what ports.bind raises."""
@@ -56,8 +62,8 @@ class Publishing:
             return
         from rdock.network import forwarder  # few containers publish ports
 
-        theirs, ours = sockets.packet_pair()
         try:
+            theirs, ours = sockets.packet_pair()
             pid = os.fork()
         except OSError as e:
             raise system_failure("cannot serve the published ports", e) from e
@@ -69,7 +75,10 @@ class Publishing:
                 os._exit(1)
         theirs.close()
         self._let_go()
-        self._control, self._forwarder = ours, os.pidfd_open(pid)
+        try:
+            self._control, self._forwarder = ours, os.pidfd_open(pid)
+        except OSError as e:  # and it ends, for its control is closed
+            raise system_failure("cannot serve the published ports", e) from e
 
     def aim(self, target: Target) -> None:
         """Lead elsewhere from now on."""
@@ -80,19 +89,57 @@ class Publishing:
                 debug(f"published ports: {e}")  # its successor will know
 
     def watch(self, server: Server, again: Callable[[], None]) -> None:
-        """From now on mind whether the forwarder lives; `again` is to call `serve`."""
+        """From now on mind whether the forwarder lives; `again` is to call `serve`, and may raise RdockError."""
         self._server = server
         if self._forwarder >= 0:
             server.watch(self._forwarder, lambda: self._replace(again))
+        elif self.listeners:
+            self._try_later(server, again)  # another monitor could start none, and was killed
 
     def _replace(self, again: Callable[[], None]) -> None:
+        """It has ended."""
+        assert self._server is not None
         self._let_go()
         now = time.monotonic()
         self._deaths = [*(when for when in self._deaths if now - when < _CALM_SECONDS), now]
+        if len(self._deaths) == 1:
+            self._pause = _FIRST_PAUSE
         if len(self._deaths) < _MOST_DEATHS:
+            self._try(self._server, again)
+        else:
+            self._try_later(self._server, again)
+
+    def _try(self, server: Server, again: Callable[[], None]) -> None:
+        try:
             again()
+        except (RdockError, OSError) as e:
+            debug(f"published ports: {e}")
+            self._try_later(server, again)
+        else:
+            self.watch(server, again)
+
+    def _try_later(self, server: Server, again: Callable[[], None]) -> None:
+        """Whoever connects meanwhile waits. It is tried for ever: what is missing may come back."""
+        self._stop_timer()
+
+        def try_now() -> None:
+            self._stop_timer()
+            self._try(server, again)
+
+        try:
+            self._timer = timer.after(self._pause)
+        except OSError as e:
+            debug(f"published ports: {e}")  # those of the one that has ended are closed, so that there is room
+            return
+        self._pause = min(2 * self._pause, _MOST_PAUSE)
+        server.watch(self._timer, try_now)
+
+    def _stop_timer(self) -> None:
+        if self._timer >= 0:
             if self._server is not None:
-                self.watch(self._server, again)
+                self._server.forget(self._timer)
+            os.close(self._timer)
+            self._timer = -1
 
     def heritage(self) -> tuple[list[list[Any]], list[int]]:
         """What another monitor needs of them: of each listener port and protocol, and descriptors.
@@ -120,6 +167,7 @@ class Publishing:
         self.listeners, self.bindings = [], {}
 
     def _let_go(self) -> None:
+        self._stop_timer()
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -128,3 +176,15 @@ class Publishing:
                 self._server.forget(self._forwarder)
             os.close(self._forwarder)
             self._forwarder = -1
+
+
+def where_to(attachments: Sequence[Attachment]) -> Target:
+    """Where the published ports of a container lead that is on these networks: to the one with the way out."""
+    best = next((each for each in attachments if each.leads_out), None)
+    if best is None:
+        return Target()  # it is on none at the moment: who comes is turned away
+    pool, pool6 = best.network.pool(4), best.network.pool(6)
+    return Target(
+        best.lease.address, str(pool.gateway) if pool else "", best.lease.address6, str(pool6.gateway) if pool6 else "",
+        tuple(str(pool.block) for each in attachments for pool in each.network.pools),
+    )  # fmt: skip

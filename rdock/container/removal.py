@@ -175,6 +175,10 @@ def finish(container_id: str) -> None:
             container.note_state(ended, durable=True)
     if group:
         group.end()
+    if container.host_config.own:
+        from rdock.container import handing_over
+
+        handing_over.at_end(container)
     record.sweep(container.directory)
     copying = containers.copy_lock(container_id).path
     # It goes with its process, and has not had one if all that was killed was a copying of files.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rdock import paths
-from rdock.container import spec
+from rdock.container import owners, spec
 from rdock.container.containers import Container
 from rdock.linux import mount as m
 from rdock.linux import namespaces
@@ -24,8 +24,10 @@ def mount_root(container: Container, layers: Sequence[str]) -> None:
     if container.rootfs:
         ready = driver.binder(container.rootfs)
     else:
-        read_only = container.host_config.readonly_rootfs
-        ready = driver.mounter(container.driver, layers, container.directory, read_only=read_only)
+        ready = driver.mounter(
+            container.driver, layers, container.directory,
+            read_only=container.host_config.readonly_rootfs, owners=owners.shifted(container),
+        )  # fmt: skip
     namespaces.unshare(namespaces.CLONE_NEWNS)
     m.set_propagation("/", m.MS_SLAVE)
     if container.host_config.init:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-from rdock.container import mount_points
+from rdock.container import mount_points, owners
 from rdock.container.containers import Container
 from rdock.container.spec import INIT_PATH
 from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, RdockError, SystemFailure, reason
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
 # Where rdock's own mounts are; see spec.py and sandbox.py.
 _OWN = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
-# A copied tree is made under this name.
-_FUSE = "fuse-overlayfs"
+_FUSE, _COPY = "fuse-overlayfs", "copy"
 
 
 class Root(Value):
@@ -41,7 +40,7 @@ class Root(Value):
     now: Union
     image: Union | None
     since: int
-    owners: Owners | None
+    known: Owners | None
     """Who knows whom files belong to where they themselves do not tell."""
 
     def changes(self) -> Iterator[Change]:
@@ -90,18 +89,19 @@ def opened(container: Container) -> Iterator[Root]:
     below = [] if container.rootfs else images.root_directories(images.lookup(container.image))
     marks = container.driver == _FUSE
     now, since = _own(container, below)
+    shown = owners.shifted(container) if container.driver == _COPY else None
     with ExitStack() as stack:
         try:
-            union = stack.enter_context(Union(now, marks=marks))
+            union = stack.enter_context(Union(now, marks=marks, owners=shown))
             image = stack.enter_context(Union(below, marks=marks)) if not container.rootfs else None
         except OSError as e:
             raise _failure(container, e) from e
         _flush(container)
-        yield Root(container, union, image, since, stack.enter_context(owners_of(container, below)))
+        yield Root(container, union, image, since, stack.enter_context(remembered_owners(container, below)))
 
 
 @scope
-def owners_of(container: Container, below: list[str], above: Parts = ()) -> Iterator[Owners | None]:
+def remembered_owners(container: Container, below: list[str], above: Parts = ()) -> Iterator[Owners | None]:
     """Who knows the owners of a container's files, which are asked for by paths that begin at `above`, for a `with`.
 
     None where there are ids enough. `below` are the image's layers. Raises SystemFailure.
@@ -112,12 +112,12 @@ def owners_of(container: Container, below: list[str], above: Parts = ()) -> Iter
     from rdock.storage.remembered import Owners
 
     try:
-        owners = Owners(below, marks=container.driver == _FUSE, above=above)
+        known = Owners(below, marks=container.driver == _FUSE, above=above)
     except (OSError, DataLoss) as e:
         why = reason(e) if isinstance(e, OSError) else e.message
         raise SystemFailure(f"cannot read the owners of the image's files: {why}") from e
-    with owners:
-        yield owners
+    with known:
+        yield known
 
 
 def _failure(container: Container, error: OSError) -> RdockError:

@@ -9,12 +9,12 @@ import os
 import time
 
 from rdock import jsontext
-from rdock.container import containers, device_nodes, filters, sharing, spec, users
+from rdock.container import containers, device_nodes, filters, owners, sharing, spec, users
 from rdock.container.containers import Container
 from rdock.container.pipes import Pipes
 from rdock.container.stdio import Server
 from rdock.errors import NotRunning
-from rdock.linux import cgroup, idmap, namespaces
+from rdock.linux import cgroup, namespaces
 from rdock.linux.inroot import O_PATH
 from rdock.network import modes, sandbox
 from rdock.runtime import engines
@@ -116,22 +116,31 @@ class Run:
         """
         container = self.container
         host = container.host_config
+        maps = owners.maps(container)
         files = self._files()
         root = os.open(container.root, O_PATH | os.O_DIRECTORY)
         try:
+            if container.owners:
+                from rdock.container import accounts
+
+                files |= accounts.add(container, root, maps)
+                accounts.give(maps, files.values())
             user = users.resolve(root, container.config.user, host.group_add)
         finally:
             os.close(root)
-        uids, gids = idmap.read_map("uid"), idmap.read_map("gid")
-        users.check_mapped(user, uids, gids)
+        users.check_mapped(user, maps.uids, maps.gids)
         shared = sharing.prepare(container)
         try:
             bundle = spec.build(
-                container, user=user, files=files, uids=uids, gids=gids, cgroup_path=self.group_path,
+                container, user=user, files=files, uids=maps.uids, gids=maps.gids, cgroup_path=self.group_path,
                 console_size=console_size, shared=shared, linked=self._linked(), sources=self.sources,
                 devices=device_nodes.gather(host.devices) if host.devices else (),
             )  # fmt: skip
-            self._execute(bundle)
+            if host.own:
+                from rdock.container import handing_over
+
+                handing_over.note(container)
+            self._execute(bundle, maps.owner_outside(user.uid, user.gid) if container.owners else None)
         finally:
             shared.close()
 
@@ -166,13 +175,16 @@ class Run:
             return self._private.addresses, self._private.nameserver
         return [], ""
 
-    def _execute(self, bundle: dict[str, Any]) -> None:
+    def _execute(self, bundle: dict[str, Any], owner: tuple[int, int] | None) -> None:
+        """`owner` is the program's user by its ids out here, in a container that has others."""
         container = self.container
         program = filters.program(bundle["linux"].get("seccomp"))
         filters.save(container.directory, program)
         record.write_text(os.path.join(container.bundle, "config.json"), jsontext.render(bundle), durable=False)
         pipes = Pipes(container.config.tty, container.config.open_stdin)
         try:
+            if owner is not None:
+                pipes.give(*owner)
             created = self.engine.create(
                 container.id,
                 container.bundle,
@@ -293,12 +305,20 @@ class Run:
         self._created.channel.close()
         self.engine.delete(self.container.id, self.container.bundle)
         reap(self.pid)
+        if self.container.host_config.own:
+            from rdock.container import handing_over
+
+            handing_over.forget(self.container)
 
     def release(self) -> None:
         """Let go of a process 1 that has ended."""
         reap(self.pid)
         self.pid = 0
         self.engine.delete(self.container.id, self.container.bundle)
+        if self.container.host_config.own:
+            from rdock.container import handing_over
+
+            handing_over.at_end(self.container)
 
     def disconnect(self, *, wait: bool) -> None:
         """Let the way out of the network end; with `wait` its ports are free afterwards."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from rdock.container import containers, inspect
 from rdock.container.containers import Container, State
 from rdock.errors import InvalidParameter, UsageError
+from rdock.network import endpoint
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -219,7 +220,7 @@ def _port_set(key: str, values: Values) -> set[str]:
         numbers, slash, protocol = value.partition("/")
         first, dash, last = numbers.partition("-")
         last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal() and first.isascii() and last.isascii()):
+        if not (endpoint.is_number(first) and endpoint.is_number(last)):
             raise InvalidParameter(f"error while looking up for {key} {value}: invalid start port '{first}'")
         low, high = int(first), int(last)
         if not low <= high <= 65535:

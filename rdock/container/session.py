@@ -11,13 +11,13 @@ import errno
 import os
 
 from rdock import launch
-from rdock.container import background, capability_sets, containers, events, filters, spec, stdio, users
+from rdock.container import background, capability_sets, containers, events, filters, owners, spec, stdio, users
 from rdock.container.config import merge_env
 from rdock.container.containers import Container, State
 from rdock.container.exec import Request
 from rdock.container.pipes import Pipes
 from rdock.errors import NotRunning, RdockError, SystemFailure, printable, system_failure
-from rdock.linux import idmap, namespaces, process, sockets
+from rdock.linux import namespaces, process, sockets
 from rdock.linux.inroot import O_PATH
 from rdock.runtime import join
 from rdock.runtime.channel import Failed
@@ -91,6 +91,9 @@ class _Session:
         server = stdio.Server(log=None, on_signal=self._kill, kept=False, stdin_once=request.stdin)
         pipes = Pipes(request.terminal, request.stdin)
         try:
+            if self.container.owners:
+                who = what["user"]
+                pipes.give(*owners.maps(self.container).owner_outside(who["uid"], who["gid"]))
             joined = join.start(fds, what, pipes.theirs, self._filter(), self.state.cgroup)
         finally:
             pipes.close_theirs()
@@ -107,6 +110,10 @@ class _Session:
         events.note(self.container, f"exec_start: {command}")
         server.run(os.pidfd_open(self.child))
         code = launch.wait(self.child)
+        if self.container.host_config.own:
+            from rdock.container import handing_over
+
+            handing_over.after_exec(self.container, self.state.pid)
         events.note(self.container, "exec_die", exitCode=str(code))
         server.announce(b"x", {"code": code})
         server.finish()
@@ -119,7 +126,8 @@ class _Session:
         container, request = self.container, self.request
         try:
             user = users.resolve(root, request.user or container.config.user, container.host_config.group_add)
-            users.check_mapped(user, idmap.read_map("uid"), idmap.read_map("gid"))
+            maps = owners.maps(container)
+            users.check_mapped(user, maps.uids, maps.gids)
         finally:
             os.close(root)
         host = container.host_config

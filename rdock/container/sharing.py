@@ -56,6 +56,11 @@ def parse(option: str, text: str | None) -> str:
     name, known = _MODES[option]
     if text.startswith(CONTAINER) and CONTAINER in known and text != CONTAINER:
         return CONTAINER + containers.resolve(text.removeprefix(CONTAINER))
+    if option == "--userns" and text not in known:
+        from rdock.container import userns
+
+        userns.parse(text)
+        return text
     if text not in known or text == CONTAINER:
         raise InvalidParameter(f"invalid IPC mode: {text}" if name == "IPC" else f"{option}: invalid {name} mode")
     return text
@@ -66,7 +71,7 @@ def check(host: HostConfig, *, starts: bool) -> None:
 
     Raises Conflict in Docker's words, Unsupported.
     """
-    for kind, mode in _modes(host).items():
+    for kind, mode in modes(host).items():
         if mode.startswith(CONTAINER):
             if host.external_runtime:
                 raise Unsupported(f"--{kind} {CONTAINER}…: only rdock's own runtime can join another container")
@@ -74,7 +79,8 @@ def check(host: HostConfig, *, starts: bool) -> None:
                 _donor(kind, mode)
 
 
-def _modes(host: HostConfig) -> dict[str, str]:
+def modes(host: HostConfig) -> dict[str, str]:
+    """How a container stands to the namespaces that it may share with another one, by kind."""
     network = host.network_mode if host.network_mode.startswith(CONTAINER) else ""
     return {"pid": host.pid_mode, "ipc": host.ipc_mode, "network": network}
 
@@ -103,13 +109,13 @@ def prepare(container: Container) -> Shared:
     Raises Conflict in Docker's words, InvalidParameter, SystemFailure.
     """
     host = container.host_config
-    hosts = [kind for kind, mode in _modes(host).items() if mode == "host"]
+    hosts = [kind for kind, mode in modes(host).items() if mode == "host"]
     hosts += ["uts"] if host.uts_mode == "host" else []
     hosts += ["cgroup"] if host.cgroupns_mode == "host" else []
     opened: dict[str, int] = {}
     memory = -1
     try:
-        for kind, mode in _modes(host).items():
+        for kind, mode in modes(host).items():
             if not mode.startswith(CONTAINER):
                 continue
             donor = _donor(kind, mode)

@@ -61,8 +61,8 @@ def build(
 ) -> dict[str, Any]:
     """The spec of a container's next run.
 
-    `files` are the generated ones (target → path on the host), `uids` and `gids` the map of the user
-    namespace that rdock itself is in, `devices` nodes of the host with their places in the container, `linked` the
+    `files` are the generated ones (target → path on the host), `uids` and `gids` the container's id map below the
+    user namespace that rdock itself is in, `devices` nodes of the host with their places in the container, `linked` the
     variables that tell of containers it is linked to, `sources` what was prepared for mounts, by their destinations
     (mounting.py).
     Raises InvalidParameter.
@@ -102,7 +102,7 @@ def build(
     elif config.domainname:
         spec["domainname"] = config.domainname
     if "user" not in shared.paths:
-        spec["linux"] |= {"uidMappings": _identity(uids), "gidMappings": _identity(gids)}
+        spec["linux"] |= {"uidMappings": _id_map(uids), "gidMappings": _id_map(gids)}
     if cgroup_path:
         spec["linux"]["cgroupsPath"] = cgroup_path
     if any(point.get("Propagation") not in (None, "", "private", "rprivate") for point in container.mount_points or ()):
@@ -162,20 +162,21 @@ def process(
     return result
 
 
-def _identity(mappings: tuple[idmap.Mapping, ...]) -> list[dict[str, int]]:
-    """The container's ids are those of rdock's own namespace, one to one."""
-    return [{"containerID": entry.inside, "hostID": entry.inside, "size": entry.size} for entry in mappings]
+def _id_map(mappings: tuple[idmap.Mapping, ...]) -> list[dict[str, int]]:
+    return [{"containerID": entry.inside, "hostID": entry.outside, "size": entry.size} for entry in mappings]
 
 
 def _sysctls(network_mode: str, gids: tuple[idmap.Mapping, ...]) -> dict[str, str]:
     """Inside its own network a container may bind low ports and ping, as with Docker."""
     if network_mode == "host":
         return {}
-    last = -1
-    for entry in sorted(gids, key=lambda entry: entry.inside):
+    ordered = sorted(gids, key=lambda entry: entry.inside)
+    first = ordered[0].inside
+    last = first - 1
+    for entry in ordered:
         if entry.inside == last + 1:
             last += entry.size
-    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"{first} {last}"}
 
 
 def _mounts(

@@ -7,6 +7,7 @@ forked, and the commands that start nothing do without it.
 from __future__ import annotations
 
 import os
+import sys
 
 from rdock import paths
 from rdock.container import attach, containers, events, held_signals, keeper, lifecycle, removal
@@ -85,7 +86,7 @@ def start(
     theirs.close()
     made.lock.release()
     try:
-        attach.await_start(ours)
+        missing = attach.await_start(ours)
     except attach.MonitorGone:
         successor = _attach_to_successor(container)
         if successor is None:
@@ -95,6 +96,8 @@ def start(
     except BaseException:
         os.waitpid(pid, 0)
         raise
+    if missing:
+        sys.stderr.write(f"rdock: note: this container has no way out of here: {missing}\n")
     return ours, pid
 
 

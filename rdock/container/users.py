@@ -12,6 +12,13 @@ from rdock.linux.idmap import Mapping
 from rdock.linux.inroot import read_small_file
 from rdock.values import Value
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    Reader: TypeAlias = "Callable[[str], bytes | None]"
+
 MAX_ID = (1 << 31) - 1
 
 
@@ -27,8 +34,10 @@ class User(Value):
     """Those of `groups` that were asked for by `--group-add`."""
 
 
-def resolve(root: int, wanted: str, extra_groups: list[str] | tuple[()] = ()) -> User:
+def resolve(root: int | Reader, wanted: str, extra_groups: list[str] | tuple[()] = ()) -> User:
     """`[user|uid][:group|gid]` as Docker resolves it; an empty text is root.
+
+    `root` is a descriptor of the root, or what reads a file of it that is not mounted.
 
     What is a number is an id, also where the image has a user of that name: `-u 1000` means 1000.
     Supplementary groups are the primary one, so that no change of it gets rid of what it is denied
@@ -71,9 +80,9 @@ def check_mapped(user: User, uids: tuple[Mapping, ...], gids: tuple[Mapping, ...
             )
 
 
-def _entries(root: int, path: str, fields: int) -> list[list[str]]:
+def _entries(root: int | Reader, path: str, fields: int) -> list[list[str]]:
     """The lines of a file, split at colons; a short line is filled up with empty fields."""
-    content = read_small_file(root, path) or b""
+    content = (read_small_file(root, path) if isinstance(root, int) else root(path)) or b""
     lines = (line.split(":") for line in content.decode("utf-8", "surrogateescape").split("\n") if line.strip())
     return [parts + [""] * (fields - len(parts)) for parts in lines]
 

@@ -34,7 +34,7 @@ def export(name: str, note: Callable[[str], None]) -> Iterator[bytes]:
         # With one id files carry their owners themselves; what cannot is not told of in a volume.
         owners = Owners() if layers.remember_owners() else None
         with Union([_place(name)]) as content:
-            yield from pack(compare(content, None), content, is_layer=False, note=note, owners=owners)
+            yield from pack(compare(content, None), content, is_layer=False, note=note, known=owners)
     except OSError as e:
         raise SystemFailure(f"cannot read volume {name}: {reason(e)}") from e
 
@@ -86,9 +86,10 @@ def _put_in_place(name: str, place: str, content: int) -> None:
         target = os.open(place, _DIRECTORY & ~os.O_NOFOLLOW)
     try:
         is_empty = not os.listdir(target)
+        about = os.fstat(content)
         _merge(content, target)
-        if is_empty or _identity(content) != _PLAIN:
-            _set_like(content, target)
+        if is_empty or _identity(about) != _PLAIN:
+            _set_like(content, about, target)
     finally:
         os.close(target)
 
@@ -100,9 +101,10 @@ def _merge(source: int, target: int) -> None:
             inner = os.open(name, _DIRECTORY, dir_fd=source)
             try:
                 there = os.open(name, _DIRECTORY, dir_fd=target)
+                about = os.fstat(inner)  # what is moved away changes its time
                 try:
                     _merge(inner, there)
-                    _set_like(inner, there)
+                    _set_like(inner, about, there)
                 finally:
                     os.close(there)
             finally:
@@ -130,18 +132,16 @@ def _is_directory(directory: int, name: str) -> bool:
         return False
 
 
-def _identity(fd: int) -> tuple[int, int, int]:
-    found = os.fstat(fd)
+def _identity(found: os.stat_result) -> tuple[int, int, int]:
     return stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid
 
 
-def _set_like(source: int, target: int) -> None:
-    mode, uid, gid = _identity(source)
+def _set_like(source: int, about: os.stat_result, target: int) -> None:
+    mode, uid, gid = _identity(about)
     os.fchown(target, uid, gid)
     os.fchmod(target, mode)
     remembered.forget(target)
     for name in os.listxattr(source):
         if name.startswith("user."):
             os.setxattr(target, name, os.getxattr(source, name))
-    found = os.fstat(source)
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+    os.utime(target, ns=(about.st_atime_ns, about.st_mtime_ns))

@@ -7,6 +7,7 @@ killed leaves them as they are.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 
@@ -14,8 +15,8 @@ from rdock import config
 from rdock.container import changing, containers, linking
 from rdock.container.containers import Container
 from rdock.container.linking import Link
-from rdock.container.publishing import Publishing
-from rdock.errors import Conflict, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
+from rdock.container.publishing import Publishing, where_to
+from rdock.errors import Conflict, DataLoss, Forbidden, InvalidParameter, NotRunning, RdockError, SystemFailure
 from rdock.launch import debug
 from rdock.linux import namespaces, sockets
 from rdock.network import endpoint_options, hub, leases, networks, plumbing
@@ -24,7 +25,6 @@ from rdock.network.leases import Lease
 from rdock.network.networks import Network
 from rdock.network.plumbing import Attachment
 from rdock.network.subnet import Subnet
-from rdock.network.target import Target
 from rdock.runtime import rootless
 from rdock.state.record import is_locked
 
@@ -49,6 +49,8 @@ class Wiring:
         self.publishing = Publishing()
         self.use: Use | None = None
         self._is_connected = False
+        self._namespace = -1
+        """The container's, if it is needed to take interfaces out of it that are not to be had from elsewhere."""
         self.links: list[Link] = []
         """To those on the default network that run."""
         self._seeking: sockets.socket | None = None
@@ -79,6 +81,7 @@ class Wiring:
         names = self._names(network, settings)
         is_default = network.name == networks.DEFAULT
         aliases = linking.of(self.container) if is_default else linking.of_endpoint(settings)
+        self._expel_the_dead(network)
         lease = leases.take(
             network, self.container.id, self.container.name, settings, names, is_attended,
             servers=self.container.host_config.dns if names else (), links=aliases,
@@ -92,6 +95,17 @@ class Wiring:
         made = Attachment(network, lease, interface, leads_out)
         self.attachments.append(made)
         return made
+
+    def _expel_the_dead(self, network: Network) -> None:
+        """Take away the interfaces of those whose addresses are free since their monitors were killed."""
+        assert self.use is not None
+        try:
+            known = leases.of_network(network.id).values()
+        except DataLoss:
+            return
+        dead = [each for each in known if each.container != self.container.id and not is_attended(each.container)]
+        if dead and network.driver != "macvlan":
+            plumbing.expel(self.use.namespace, dead)
 
     def _settle_links(self, known: dict[str, Lease], own: Lease) -> None:
         """See whom it is linked to, under the network lock, and have those who are linked to it know where it is."""
@@ -125,6 +139,7 @@ class Wiring:
         assert self.use is not None
         plumbing.join(namespace, self.use.namespace, self.attachments)
         self._is_connected = True
+        self._keep_namespace(namespace)
         for attachment in self.attachments:
             networks.note(attachment.network, "connect", container=self.container.id)
         self._serve_ports()
@@ -132,6 +147,16 @@ class Wiring:
             self.note = hub.await_way_out(self.use)
         except SystemFailure as e:
             self.note = e.message  # should the hub be gone, `watch` sees to another one
+
+    def _keep_namespace(self, namespace: int) -> None:
+        """It may outlive the container, by another that shares it, and a macvlan with it."""
+        if self._namespace < 0 and any(each.network.driver == "macvlan" for each in self.attachments):
+            self._namespace = fcntl.fcntl(namespace, fcntl.F_DUPFD_CLOEXEC, 0)
+
+    @property
+    def missing(self) -> str:
+        """Why there is no way out, if there should be one."""
+        return self.note if any(each.leads_out for each in self.attachments) else ""
 
     @property
     def addresses(self) -> list[str]:
@@ -151,19 +176,6 @@ class Wiring:
 
     # -- published ports ---------------------------------------------------------------------------
 
-    def target(self) -> Target:
-        """Where published ports lead: to the network with the way out."""
-        best = next((each for each in self.attachments if each.leads_out), None)
-        if best is None:
-            return Target()  # it is on none at the moment: who comes is turned away
-        network = best.network
-        pool, pool6 = network.pool(4), network.pool(6)
-        return Target(
-            best.lease.address, str(pool.gateway) if pool else "", best.lease.address6,
-            str(pool6.gateway) if pool6 else "",
-            tuple(str(pool.block) for each in self.attachments for pool in each.network.pools),
-        )  # fmt: skip
-
     def _bind_ports(self) -> None:
         """Listen at the published ports, unless that is so. Raises what ports.bind raises."""
         if not self.publishing.listeners:
@@ -175,7 +187,7 @@ class Wiring:
         if all(each.network.internal for each in self.attachments):
             self.publishing.release()
         elif self.publishing.is_served:
-            self.publishing.aim(self.target())
+            self.publishing.aim(where_to(self.attachments))
         else:
             self._bind_ports()
             self._serve_ports()
@@ -184,7 +196,7 @@ class Wiring:
 
     def _serve_ports(self) -> None:
         if self.use is not None:
-            self.publishing.serve(self.use.namespace, self.target(), transparent=self.use.transparent)
+            self.publishing.serve(self.use.namespace, where_to(self.attachments), transparent=self.use.transparent)
 
     # -- while it runs -----------------------------------------------------------------------------
 
@@ -288,6 +300,7 @@ class Wiring:
             if not made.network.internal:
                 self._bind_ports()
             self._in_container(lambda namespace: plumbing.join(namespace, shared, [made]))
+            self._in_container(self._keep_namespace)
             changing.set_networks(self.container, {name: settings}, ())
         except BaseException:
             self._in_container(lambda namespace: plumbing.leave(namespace, shared, [made]))
@@ -373,6 +386,10 @@ class Wiring:
             network = networks.find(network_id)
             if lease is not None and network is not None:
                 self.attachments.append(Attachment(network, lease, interface, leads_out))
+        try:
+            self._in_container(self._keep_namespace)
+        except NotRunning:
+            pass
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -383,6 +400,7 @@ class Wiring:
         if self.attachments:
             try:
                 with networks.locked():
+                    self._unplug()
                     for attachment in self.attachments:
                         leases.give_back(attachment.network.id, self.container.id)
             except RdockError as e:
@@ -396,6 +414,19 @@ class Wiring:
             self.use.connection.close()
             os.close(self.use.namespace)
             self.use = None
+        if self._namespace >= 0:
+            os.close(self._namespace)
+            self._namespace = -1
+
+    def _unplug(self) -> None:
+        """Take the interfaces away before their addresses are another's: the namespace may live on, by a container that
+        shares it."""
+        if self.use is None or not self._is_connected:
+            return
+        try:
+            plumbing.leave(self._namespace, self.use.namespace, self.attachments)
+        except RdockError as e:
+            debug(f"network: {e.message}")
 
 
 def _plan() -> Plan:

@@ -20,13 +20,14 @@ from rdock.image.tar_headers import END, header, padding, sparse_map
 from rdock.launch import debug
 from rdock.storage.copytree import OWNER
 from rdock.storage.differences import Change, Parts
-from rdock.storage.union import MARK, Union, kept_xattrs, open_file
+from rdock.storage.union import MARK, Union, kept_xattrs, open_file, with_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import TypeAlias
 
+    from rdock.linux.idmap import Maps
     from rdock.storage.remembered import Owner, Owners
 
     Note: TypeAlias = "Callable[[str], None]"
@@ -52,28 +53,33 @@ def pack(
     is_layer: bool,
     note: Note,
     was: Union | None = None,
-    owners: Owners | None = None,
+    known: Owners | None = None,
 ) -> Iterator[bytes]:
     """The archive of these changes of `root`, in pieces; one without members if nothing has changed.
 
     A layer has whiteouts for what is deleted, and cannot hold names that look like such. `was` is what the changes are
-    against. `note` is told what is left out. `owners` knows whom files belong to where they themselves do not tell.
+    against. `note` is told what is left out. `known` says whom files belong to where they themselves do not tell.
     Raises SystemFailure.
     """
-    return _archive(_Packer(is_layer, note, owners).members(changes, _Root(root, was)))
+    return _archive(_Packer(is_layer, note, known).members(changes, _Root(root, was)))
 
 
 def pack_directory(
-    name: bytes, changes: Iterable[Change], root: Union, *, note: Note, owners: Owners | None = None
+    name: bytes, changes: Iterable[Change], root: Union, *, note: Note, known: Owners | None = None
 ) -> Iterator[bytes]:
     """The archive of a directory, and of all in it as `changes` tells, under a name; without one, of what is in it."""
     found, xattrs = _about_root(root)
-    return _archive(_Packer(False, note, owners).directory(name, found, xattrs, changes))
+    return _archive(_Packer(False, note, known).directory(name, found, xattrs, changes))
 
 
-def pack_one(name: bytes, handle: int, *, note: Note, owners: Owners | None = None) -> Iterator[bytes]:
-    """The archive of one thing that is no directory, by its O_PATH descriptor; not of a socket."""
-    return _archive(_Packer(False, note, owners).one(name, handle))
+def pack_one(
+    name: bytes, handle: int, *, note: Note, owners: Maps | None = None, known: Owners | None = None
+) -> Iterator[bytes]:
+    """The archive of one thing that is no directory, by its O_PATH descriptor; not of a socket.
+
+    `owners`: it has the owner of this id map, and is told with the one inside.
+    """
+    return _archive(_Packer(False, note, known).one(name, handle, owners))
 
 
 def _archive(members: Iterator[bytes]) -> Iterator[bytes]:
@@ -117,8 +123,8 @@ def _identity(found: os.stat_result) -> tuple[int, int, int]:
 
 
 class _Packer:
-    def __init__(self, is_layer: bool, note: Note, owners: Owners | None) -> None:
-        self.is_layer, self.note, self.owners = is_layer, note, owners
+    def __init__(self, is_layer: bool, note: Note, known: Owners | None) -> None:
+        self.is_layer, self.note, self.known = is_layer, note, known
         self.links: dict[tuple[int, int], tuple[bytes, Owner | None]] = {}
         """Where the first name of a file with several is in the archive, and whom it belongs to there."""
 
@@ -151,13 +157,15 @@ class _Packer:
             if change.stat is not None:
                 yield from self._member(b"/".join((name, change.path)) if name else change.path, change, change.stat)
 
-    def one(self, name: bytes, handle: int) -> Iterator[bytes]:
+    def one(self, name: bytes, handle: int, owners: Maps | None) -> Iterator[bytes]:
         found = os.fstat(handle)
+        if owners is not None:
+            found = with_owner(found, *owners.owner_inside(found.st_uid, found.st_gid))
         kind = _KINDS.get(stat.S_IFMT(found.st_mode), b"")
         if kind == REGULAR:
             fd = os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
             try:
-                yield from self._file(fd, name, ())
+                yield from self._file(fd, name, (), found)
             finally:
                 os.close(fd)
         elif kind == SYMLINK:
@@ -170,7 +178,7 @@ class _Packer:
 
     def _owner(self, parts: Parts, found: os.stat_result, xattrs: dict[str, bytes], link: bytes = b"") -> Owner | None:
         """Whom it belongs to in the archive, unless it itself tells."""
-        return self.owners.of(parts, found, xattrs, link) if self.owners is not None else None
+        return self.known.of(parts, found, xattrs, link) if self.known is not None else None
 
     def _header(
         self,
@@ -225,7 +233,7 @@ class _Packer:
             if kind == REGULAR:
                 fd = open_file(change.fd, change.parts[-1])
                 try:
-                    owner = yield from self._file(fd, path, change.parts)
+                    owner = yield from self._file(fd, path, change.parts, found)
                 finally:
                     os.close(fd)
             else:
@@ -243,8 +251,11 @@ class _Packer:
 
     # -- content -----------------------------------------------------------------------------------
 
-    def _file(self, fd: int, path: bytes, parts: Parts) -> Generator[bytes, None, Owner | None]:
+    def _file(self, fd: int, path: bytes, parts: Parts, told: os.stat_result) -> Generator[bytes, None, Owner | None]:
+        """`told`: of whom it is, in a root that has others than are to be told (container/owners.py)."""
         found = os.fstat(fd)
+        if (found.st_uid, found.st_gid) != (told.st_uid, told.st_gid):
+            found = with_owner(found, told.st_uid, told.st_gid)
         xattrs = kept_xattrs(fd, owner=True)
         owner = self._owner(parts, found, xattrs)
         extents = _extents(fd, found) if found.st_blocks * 512 + _MIN_HOLES <= found.st_size else None

@@ -30,6 +30,8 @@ MAX_LINES = 100
 # on disk in the store and must be the same next time.
 UNRESERVED = 0x70000000
 RANGE_SIZE = 65536
+# Who owns what has no owner inside (/proc/sys/kernel/overflowuid).
+NOBODY = 65534
 
 
 class Range(Value):
@@ -58,6 +60,31 @@ class IdMap(Value):
     def size(self) -> int:
         """How many ids there are inside, of the kind that has fewer."""
         return min(sum(m.size for m in self.uids), sum(m.size for m in self.gids))
+
+
+class Maps(Value):
+    """A map of user ids and one of group ids: inside, and in rdock's own namespace (`outside`)."""
+
+    uids: tuple[Mapping, ...]
+    gids: tuple[Mapping, ...]
+
+    @property
+    def is_one_to_one(self) -> bool:
+        return all(m.inside == m.outside for m in (*self.uids, *self.gids))
+
+    def to_json(self) -> dict[str, list[list[int]]]:
+        """For a record: lists of three numbers under `Uids` and `Gids`."""
+        kinds = (("Uids", self.uids), ("Gids", self.gids))
+        return {kind: [[m.inside, m.outside, m.size] for m in mappings] for kind, mappings in kinds}
+
+    def owner_outside(self, uid: int, gid: int) -> tuple[int, int]:
+        """What an owner inside is for rdock; the caller, who is nobody there, for one who does not exist inside."""
+        return outside(self.uids, uid) or 0, outside(self.gids, gid) or 0
+
+    def owner_inside(self, uid: int, gid: int) -> tuple[int, int]:
+        """What an owner is inside."""
+        found = inside(self.uids, uid), inside(self.gids, gid)
+        return NOBODY if found[0] is None else found[0], NOBODY if found[1] is None else found[1]
 
 
 # -- ranges --------------------------------------------------------------------------------------
@@ -262,6 +289,29 @@ def outside(mappings: Iterable[Mapping], inside: int) -> int | None:
         if m.inside <= inside < m.inside + m.size:
             return m.outside + inside - m.inside
     return None
+
+
+def inside(mappings: Iterable[Mapping], outside: int) -> int | None:
+    """What an id of the parent namespace is inside; None if it does not exist there."""
+    for m in mappings:
+        if m.outside <= outside < m.outside + m.size:
+            return m.inside + outside - m.outside
+    return None
+
+
+def split(mappings: Iterable[Mapping], existing: Iterable[Mapping]) -> tuple[Mapping, ...]:
+    """The same cut where the ids of the parent namespace, whose map `existing` is, are cut; without those it lacks.
+
+    Each line of a map must lie in one line of its parent's, or the kernel says EPERM.
+    """
+    pieces = []
+    parents = sorted(existing, key=lambda e: e.inside)
+    for m in mappings:
+        for e in parents:
+            start, end = max(m.outside, e.inside), min(m.outside + m.size, e.inside + e.size)
+            if start < end:
+                pieces.append(Mapping(m.inside + start - m.outside, start, end - start))
+    return tuple(pieces)
 
 
 def map_text(mappings: Iterable[Mapping]) -> str:

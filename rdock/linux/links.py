@@ -16,12 +16,12 @@ from rdock.values import Value
 
 # fmt: off
 _NEWLINK, _DELLINK, _GETLINK = 16, 17, 18
-_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _DELROUTE, _NEWRULE, _DELRULE = 20, 21, 22, 24, 25, 32, 33
+_NEWADDR, _NEWROUTE, _DELROUTE, _NEWRULE = 20, 24, 25, 32
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-_IFLA_NET_NS_FD, _IFLA_EXT_MASK = 28, 29
+_IFLA_NET_NS_FD, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 28, 29, 37
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 _IFLA_BR_FORWARD_DELAY, _IFLA_BR_STP_STATE, _IFLA_BR_MCAST_SNOOPING = 1, 5, 23
-_IFLA_BRPORT_MODE, _IFLA_BRPORT_ISOLATED = 4, 33
+_IFLA_BRPORT_ISOLATED = 33
 _VETH_INFO_PEER, _IFLA_MACVLAN_MODE = 1, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS, _IFA_F_NODAD = 1, 2, 4, 8, 0x02
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
@@ -60,15 +60,8 @@ class Link(Value):
     never says so, of a bridge only a while after it has a port."""
     master: int
     """Index of the bridge that it is a port of; 0 if of none."""
-
-
-class Address(Value):
-    """An address that a link has."""
-
-    link: int
-    """The link's index."""
-    address: str
-    """With the length of its prefix."""
+    parent_elsewhere: int
+    """Of a link whose parent or peer is in another namespace: its index there; 0 of others."""
 
 
 # -- making links --------------------------------------------------------------------------------
@@ -160,12 +153,11 @@ def change(
     mtu: int = 0,
     master: str | int | None = None,
     isolated: bool | None = None,
-    hairpin: bool | None = None,
 ) -> None:
     """Change what is given of a link, the rest stays. `master` 0 takes it out of its bridge.
 
-    `isolated`: this port of a bridge and other isolated ones do not reach each other. `hairpin`: what comes from the
-    port may go back to it. Both are for a link that is a port, or becomes one by the same call.
+    `isolated`: this port of a bridge and other isolated ones do not reach each other. For a link that is a port, or
+    becomes one by the same call.
     """
     body = b""
     if name:
@@ -180,21 +172,11 @@ def change(
     if body or up is not None:
         flags = (int(up), _IFF_UP) if up is not None else (0, 0)
         nl.request(_NEWLINK, _IFINFOMSG.pack(0, 0, index, *flags) + body, about=str(link))
-    port = b""
     if isolated is not None:
-        port += u8(_IFLA_BRPORT_ISOLATED, isolated)
-    if hairpin is not None:
-        port += u8(_IFLA_BRPORT_MODE, hairpin)
-    if port:
+        port = u8(_IFLA_BRPORT_ISOLATED, isolated)
         info = text(_IFLA_INFO_SLAVE_KIND, "bridge") + nested(_IFLA_INFO_SLAVE_DATA, (port,))
         body = _IFINFOMSG.pack(0, 0, index, 0, 0) + nested(_IFLA_LINKINFO, (info,))
         nl.request(_NEWLINK, body, about=str(link))
-
-
-def move(nl: Netlink, link: str | int, namespace: int, name: str = "") -> None:
-    """Move a link to the network namespace of a descriptor, with a new name if given; it arrives there down."""
-    body = _IFINFOMSG.pack(0, 0, index_of(nl, link), 0, 0) + u32(_IFLA_NET_NS_FD, namespace)
-    nl.request(_NEWLINK, body + (text(_IFLA_IFNAME, name) if name else b""), about=str(link))
 
 
 def delete(nl: Netlink, link: str | int) -> None:
@@ -238,6 +220,7 @@ def _read_link(answer: bytes) -> Link:
         bool(flags & _IFF_UP),
         found.get(_IFLA_OPERSTATE) == _OPERSTATE_UP,
         number(found.get(_IFLA_MASTER)) or 0,
+        (number(found.get(_IFLA_LINK)) or 0) if _IFLA_LINK_NETNSID in found else 0,
     )
 
 
@@ -252,11 +235,6 @@ def add_address(nl: Netlink, link: str | int, address: str) -> None:
     nl.request(_NEWADDR, _address_body(nl, link, address), CREATE | EXCL, about=address)
 
 
-def delete_address(nl: Netlink, link: str | int, address: str) -> None:
-    """Take an address from a link. Raises OSError (EADDRNOTAVAIL)."""
-    nl.request(_DELADDR, _address_body(nl, link, address), about=address)
-
-
 def _address_body(nl: Netlink, link: str | int, address: str) -> bytes:
     family, packed, length = parse_address(address)
     body = _IFADDRMSG.pack(family, length, 0, _SCOPE_UNIVERSE, index_of(nl, link))
@@ -267,21 +245,6 @@ def _address_body(nl: Netlink, link: str | int, address: str) -> bytes:
         last = int.from_bytes(packed, "big") | (1 << 32 - length) - 1
         body += attribute(_IFA_BROADCAST, last.to_bytes(4, "big"))
     return body
-
-
-def list_addresses(nl: Netlink, link: str | int = 0) -> list[Address]:
-    """The addresses of a link, or of all: first IPv4, then IPv6."""
-    index = index_of(nl, link)
-    found = [_read_address(answer) for answer in nl.dump(_GETADDR, _IFADDRMSG.pack(0, 0, 0, 0, 0))]
-    return [address for address in found if index in (0, address.link)]
-
-
-def _read_address(answer: bytes) -> Address:
-    family, length, _, _, index = _IFADDRMSG.unpack_from(answer)
-    found = attributes(answer, _IFADDRMSG.size)
-    # Of a link from point to point, the other is the far end's.
-    packed = found.get(_IFA_LOCAL) or found.get(_IFA_ADDRESS, b"")
-    return Address(index, f"{sockets.inet_ntop(family, packed)}/{length}")
 
 
 # -- routes and rules ----------------------------------------------------------------------------
@@ -337,11 +300,6 @@ def _route_body(
 def add_mark_rule(nl: Netlink, family: int, mark: int, table: int, priority: int) -> None:
     """Look up what bears a mark in a table of its own. Raises OSError: EEXIST, EAFNOSUPPORT without that family."""
     nl.request(_NEWRULE, _rule_body(family, mark, table, priority), CREATE | EXCL, about=f"rule {priority}")
-
-
-def delete_mark_rule(nl: Netlink, family: int, mark: int, table: int, priority: int) -> None:
-    """Undo `add_mark_rule`. Raises OSError (ENOENT)."""
-    nl.request(_DELRULE, _rule_body(family, mark, table, priority), about=f"rule {priority}")
 
 
 def _rule_body(family: int, mark: int, table: int, priority: int) -> bytes:

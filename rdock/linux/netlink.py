@@ -33,7 +33,7 @@ _NESTED, _TYPE_MASK = 0x8000, 0x3FFF
 
 _HEADER = Struct("=IHHII")
 _ATTRIBUTE = Struct("=HH")
-_INT, _U32, _U16 = Struct("=i"), Struct("=I"), Struct("=H")
+_INT, _U32 = Struct("=i"), Struct("=I")
 
 # The kernel fills at most 32 KiB of a datagram with a dump; an answer about one thing is far smaller.
 _DATAGRAM = 65536
@@ -219,10 +219,6 @@ def nested(kind: int, inner: Iterable[bytes]) -> bytes:
 
 def u8(kind: int, value: int) -> bytes:
     return attribute(kind, bytes((value,)))
-
-
-def u16(kind: int, value: int) -> bytes:
-    return attribute(kind, _U16.pack(value))
 
 
 def u32(kind: int, value: int) -> bytes:

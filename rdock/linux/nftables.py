@@ -28,17 +28,20 @@ _ELEMENTS_TABLE, _ELEMENTS_SET, _ELEMENTS_LIST, _ELEMENT_KEY = 1, 2, 3, 1
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS, _LIST_ELEMENT, _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2, 4, 1, 1, 2
 _DATA_VALUE, _DATA_VERDICT, _VERDICT_CODE = 1, 2, 1
 _VERDICT_REGISTER, _REGISTER, _EQUAL, _NOT_EQUAL = 0, 1, 0, 1
-_TRANSPORT_HEADER = 2
+_NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 # Not the kernel's but nft's: its number for this kind of key, and a note that it has the byte order of the machine.
 # By these it shows the names.
 _TYPE_IFNAME, _KEYS_HAVE_HOST_ORDER = 41, b"\0\4" + (1).to_bytes(4, sys.byteorder)
 # fmt: on
 
 PREROUTING, INPUT, FORWARD, OUTPUT, POSTROUTING = range(5)
-MANGLE_PRIORITY, FILTER_PRIORITY, SOURCE_NAT_PRIORITY = -150, 0, 100
+RAW_PRIORITY, MANGLE_PRIORITY, FILTER_PRIORITY, SOURCE_NAT_PRIORITY = -300, -150, 0, 100
 IFNAME_SIZE = 16
 _META = {"mark": 3, "iifname": 6, "oifname": 7, "nfproto": 15, "l4proto": 16}
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+_IPV6 = 10  # NFPROTO_IPV6
+_IPV6_SOURCE, _IPV6_SIZE = 8, 16  # in its header, RFC 8200
+_FIB_SADDR, _FIB_IIF, _FIB_PRESENT, _FIB_RESULT_OIF = 1, 8, 32, 1
 _ESTABLISHED, _RELATED = 2, 4
 _REJECT_WITH_RESET, _REJECT_WITH_ICMP, _PORT_UNREACHABLE = 1, 2, 1
 
@@ -212,24 +215,53 @@ def icmp_type_is(number: int) -> bytes:
 
 
 def _load_transport(offset: int, size: int) -> bytes:
+    return _load_payload(_TRANSPORT_HEADER, offset, size)
+
+
+def _load_payload(header: int, offset: int, size: int) -> bytes:
+    return _expression("payload", big_u32(1, _REGISTER), big_u32(2, header), big_u32(3, offset), big_u32(4, size))
+
+
+def _mask(mask: bytes) -> bytes:
+    """Leave of the register's contents what the mask has."""
     return _expression(
-        "payload", big_u32(1, _REGISTER), big_u32(2, _TRANSPORT_HEADER), big_u32(3, offset), big_u32(4, size)
+        "bitwise",
+        big_u32(1, _REGISTER),
+        big_u32(2, _REGISTER),
+        big_u32(3, len(mask)),
+        nested(4, (attribute(_DATA_VALUE, mask),)),
+        nested(5, (attribute(_DATA_VALUE, bytes(len(mask))),)),
     )
+
+
+def is_ipv6() -> bytes:
+    """Whether it is a packet of IPv6."""
+    return _load_meta("nfproto") + _compare(bytes((_IPV6,)))
+
+
+def source6_is_in(block: bytes, length: int) -> bytes:
+    """Whether the source is in a block, given by the 16 bytes of its first address and the length of its prefix.
+
+    For IPv6: match `is_ipv6` first.
+    """
+    bits = 8 * _IPV6_SIZE
+    mask = ((1 << length) - 1 << bits - length).to_bytes(_IPV6_SIZE, "big")
+    return _load_payload(_NETWORK_HEADER, _IPV6_SOURCE, _IPV6_SIZE) + _mask(mask) + _compare(block)
+
+
+def has_no_way_back() -> bytes:
+    """Whether no route leads to the packet's source by the interface that it came in by: what rp_filter=1 is for
+    IPv4. At PREROUTING. Not every kernel knows this expression."""
+    flags = _FIB_SADDR | _FIB_IIF | _FIB_PRESENT
+    load = _expression("fib", big_u32(1, _REGISTER), big_u32(2, _FIB_RESULT_OIF), big_u32(3, flags))
+    return load + _compare(bytes(4))
 
 
 def belongs_to_a_connection() -> bytes:
     """Whether it is part of a connection known already, or an error about one."""
     mask = (_ESTABLISHED | _RELATED).to_bytes(4, sys.byteorder)
     load = _expression("ct", big_u32(1, _REGISTER), big_u32(2, 0))
-    masked = _expression(
-        "bitwise",
-        big_u32(1, _REGISTER),
-        big_u32(2, _REGISTER),
-        big_u32(3, 4),
-        nested(4, (attribute(_DATA_VALUE, mask),)),
-        nested(5, (attribute(_DATA_VALUE, bytes(4)),)),
-    )
-    return load + masked + _compare(bytes(4), negated=True)
+    return load + _mask(mask) + _compare(bytes(4), negated=True)
 
 
 def is_for_a_transparent_socket() -> bytes:
@@ -246,6 +278,11 @@ def set_mark(mark: int) -> bytes:
 
 def accept() -> bytes:
     verdict = nested(_DATA_VERDICT, (big_u32(_VERDICT_CODE, 1),))
+    return _expression("immediate", big_u32(1, _VERDICT_REGISTER), nested(2, (verdict,)))
+
+
+def drop() -> bytes:
+    verdict = nested(_DATA_VERDICT, (big_u32(_VERDICT_CODE, 0),))
     return _expression("immediate", big_u32(1, _VERDICT_REGISTER), nested(2, (verdict,)))
 
 

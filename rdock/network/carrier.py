@@ -84,8 +84,8 @@ class Carrier:
     Much goes through a pipe. A little, or all for want of descriptors or of splice(2), through a buffer.
     """
 
-    __slots__ = ("_buffer", "_can_splice", "_held", "_much", "_pipe", "_pipes", "_sink", "_source", "ended",
-                 "ends", "is_told", "readable", "writable")  # fmt: skip
+    __slots__ = ("_buffer", "_can_splice", "_held", "_much", "_pipe", "_pipes", "_sink", "_source", "broken",
+                 "ended", "ends", "is_told", "readable", "refused", "writable")  # fmt: skip
 
     def __init__(self, source: int, sink: int, pipes: Pipes) -> None:
         self._source, self._sink, self._pipes = source, sink, pipes
@@ -100,13 +100,15 @@ class Carrier:
         """What can be read is followed by something else than bytes that make another edge: an end, an error."""
         self.ended = self.is_told = False
         """The source has; the sink was told so."""
+        self.broken = self.refused = False
+        """The source has broken off, behind all that came from it; the sink has, and takes nothing any more."""
 
     @property
     def is_finished(self) -> bool:
         return self.ended and not self._held
 
     def carry(self) -> bool:
-        """Carry until one side blocks or others should have their turn: whether it could go on. Raises OSError."""
+        """Carry until one side blocks or others should have their turn: whether it could go on."""
         could_go_on = False
         for _ in range(_ROUNDS):
             if not self._held and self.readable and not self.ended:
@@ -119,6 +121,12 @@ class Carrier:
         if not self._held:
             self._let_pipe_go()
         return could_go_on
+
+    def stop(self) -> None:
+        """Carry nothing any more; there is nobody who would have to be told."""
+        self.drop()
+        self._buffer, self._held = b"", 0
+        self.ended = self.is_told = True
 
     def mind_urgent(self) -> None:
         """The source has urgent data, which splice(2) does not pass and behind which a read stops (tcp(7))."""
@@ -156,9 +164,10 @@ class Carrier:
         except BlockingIOError:
             self.readable = False
         except OSError as e:
-            if e.errno != errno.EINVAL or self._pipe is None:
-                raise
-            self._can_splice = False
+            if e.errno == errno.EINVAL and self._pipe is not None:
+                self._can_splice = False
+            else:
+                self.ended = self.broken = True
 
     def _drain(self) -> None:
         try:
@@ -171,3 +180,6 @@ class Carrier:
             self._held -= sent
         except BlockingIOError:
             self.writable = False
+        except OSError:
+            self.refused = True
+            self.stop()

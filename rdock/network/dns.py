@@ -23,7 +23,8 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from typing import Any
 
 PORT = 53
 _MOST_QUESTIONS, _MOST_STREAMS = 1024, 128
@@ -42,6 +43,12 @@ class View(Value):
     """Addresses → names."""
     outside: bool
     """Whether other questions are passed on."""
+    container: str
+    """Who it is: what one container takes others do not have, under how many addresses ever."""
+    servers: list[str] = []
+    """Whom it wants asked in place of the host's servers."""
+    near: frozenset[str] = frozenset()
+    """Those of them that are on a network of its own."""
 
 
 def open_sockets() -> tuple[sockets.socket, sockets.socket]:
@@ -92,25 +99,27 @@ class NameServer:
         udp: sockets.socket,
         tcp: sockets.socket,
         view: Callable[[str, str], View | None],
-        upstream: Callable[[str], list[str]],
+        upstream: Callable[[], list[str]],
+        open_inside: Callable[[int, int], sockets.socket],
     ) -> None:
         """`view`: what the client sees who has an address and comes in by an interface of this name (empty if that is
         gone); one who sees nothing is refused, and nothing is asked in its name.
-        `upstream`: the addresses of the servers to ask for a client with this address, in order."""
+        `upstream`: the addresses of the host's servers, in order. `open_inside`: makes sockets where the containers'
+        networks are, by family and kind; raises OSError."""
         self._udp = udp
-        self._view = view
+        self._view, self._servers = view, upstream
         self._watch = Watch()
         soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         room = soft // 2 if soft != resource.RLIM_INFINITY else 8 * _MOST_QUESTIONS
         streams = min(_MOST_STREAMS, room // 4)
-        self._upstream = Upstream(self._watch, upstream, min(_MOST_QUESTIONS, room - streams))
+        self._upstream = Upstream(self._watch, min(_MOST_QUESTIONS, room - streams), open_inside)
         udp.setblocking(False)
         self._watch.watch(udp.fileno(), watch.IN, lambda _: self._receive())
         self._streams = Streams(
             tcp,
             self._watch,
             streams,
-            is_client=lambda address, link: view(address, link) is not None,
+            who=lambda address, link: seen.container if (seen := view(address, link)) else "",
             ask=self._ask_by_stream,
             gone=self._upstream.cancel,
         )
@@ -164,11 +173,11 @@ class NameServer:
         def reply(answer: bytes | None) -> None:
             send(message.shortened(answer, query, query.size) if answer else message.answer(query, message.SERVFAIL))
 
-        client = plain_address(peer[0])
-        now = self._answer(query, client, link_of(self._udp, ancillary), query.size)
-        if now is not None:
+        link = link_of(self._udp, ancillary)
+        now = self._answer(query, plain_address(peer[0]), link, query.size)
+        if isinstance(now, bytes):
             send(now)
-        elif not self._upstream.ask(Question((peer, text), client, text, query, False, reply)):
+        elif not self._upstream.ask(self._question((peer, text), now, link, text, query, False, reply)):
             reply(None)
 
     def _ask_by_stream(self, stream: Stream, text: bytes) -> bytes | None:
@@ -182,14 +191,19 @@ class NameServer:
             stream.answer(answer or unable)
 
         now = self._answer(query, stream.address, stream.link, message.LARGEST)
-        if now is None and not self._upstream.ask(Question(stream, stream.address, text, query, True, reply)):
-            return unable
-        return now
+        if isinstance(now, bytes):
+            return now
+        is_asked = self._upstream.ask(self._question(stream, now, stream.link, text, query, True, reply))
+        return None if is_asked else unable
+
+    def _question(self, key: Hashable, view: View, link: str, *rest: Any) -> Question:
+        """To be asked in the name of who has this view; the rest is as it is there."""
+        return Question(key, view.container, link, view.servers or self._servers(), view.near, *rest)
 
     # -- answers ---------------------------------------------------------------------------------
 
-    def _answer(self, query: message.Query, client: str, link: str, limit: int) -> bytes | None:
-        """What there is to say without asking others, if anything."""
+    def _answer(self, query: message.Query, client: str, link: str, limit: int) -> bytes | View:
+        """What there is to say without asking others, else in whose name they are to be asked."""
         if query.fault:
             return message.answer(query, query.fault)
         view = self._view(client, link)
@@ -199,7 +213,7 @@ class NameServer:
         if records is not None:
             return message.answer(query, message.NOERROR, records, ours=True, limit=limit)
         # SERVFAIL is what Docker says on an internal network: nobody could be asked.
-        return None if view.outside else message.answer(query, message.SERVFAIL)
+        return view if view.outside else message.answer(query, message.SERVFAIL)
 
 
 def _records(view: View, query: message.Query) -> list[bytes] | None:

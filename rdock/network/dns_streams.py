@@ -7,6 +7,7 @@ import sys
 
 from rdock.linux import netdev, sockets
 from rdock.network import watch
+from rdock.network.shares import Shares
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Stream:
         self.link = link
         """The interface by which it came in."""
         self.owner = owner
+        """The container; empty for a stranger."""
         self.closed = False
         self._streams = streams
         self._connection = connection
@@ -106,7 +108,7 @@ class Stream:
 
 
 class Streams:
-    """The connections of all clients: at most so many, and sixteen of each. Whoever comes then is turned away."""
+    """The connections of all containers, which share them: sixteen of each at most. Who has no share is turned away."""
 
     def __init__(
         self,
@@ -114,28 +116,26 @@ class Streams:
         waiting: Watch,
         most: int,
         *,
-        is_client: Callable[[str, str], bool],
+        who: Callable[[str, str], str],
         ask: Callable[[Stream, bytes], bytes | None],
         gone: Callable[[Stream], None],
     ) -> None:
-        """`is_client` is asked with an address and an interface, see `NameServer`. `ask` answers a question at once,
-        or calls `Stream.answer` later, or closes the connection; `gone` is told of each that ended."""
+        """`who` says which container has an address and comes by an interface, empty for none. `ask` answers a
+        question at once, or calls `Stream.answer` later, or closes the connection; `gone` is told of each that ended.
+        """
         self.waiting = waiting
         self.ask = ask
         self._listener = listener
-        self._most = most
-        self._is_client = is_client
+        self._who = who
         self._gone = gone
         self._streams: set[Stream] = set()
-        self._of_client: dict[str, int] = {}
+        self._shares = Shares(most)
         listener.setblocking(False)
         self._listen()
 
     def ended(self, stream: Stream) -> None:
         self._streams.discard(stream)
-        self._of_client[stream.owner] -= 1
-        if not self._of_client[stream.owner]:
-            del self._of_client[stream.owner]
+        self._shares.give_back(stream.owner, stream.link)
         self._gone(stream)
 
     def close(self) -> None:
@@ -167,13 +167,11 @@ class Streams:
             connection.close()
             return
         # Strangers have what one client has, all together: they could have any number of addresses.
-        owner = address if self._is_client(address, link) else ""
-        count = self._of_client.get(owner, 0)
-        if len(self._streams) >= self._most or count >= _OF_ONE_CLIENT:
+        owner = self._who(address, link)
+        if not self._shares.take(owner, link, _OF_ONE_CLIENT):
             connection.close()
             return
         connection.setblocking(False)
-        self._of_client[owner] = count + 1
         self._streams.add(Stream(self, connection, address, link, owner))
 
 

@@ -11,6 +11,7 @@ import os
 from rdock.linux import sockets
 from rdock.network import dns_message as message
 from rdock.network import resolvers, watch
+from rdock.network.shares import Shares
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -31,7 +32,14 @@ class Question(Value):
 
     key: Hashable
     """Two questions at a time do not have the same."""
-    client: str
+    container: str
+    """Who asks."""
+    link: str
+    """By which it came."""
+    servers: list[str]
+    """Whom to ask, in order."""
+    near: frozenset[str]
+    """Those of them that are on a network of the container."""
     text: bytes
     """The client's message, which is passed on as it is but for its number."""
     query: message.Query
@@ -47,7 +55,8 @@ class _Asked:
     def __init__(self, question: Question, servers: list[str]) -> None:
         self.question = question
         self.left = servers
-        self.attempts: set[_Attempt] = set()
+        self.attempts: list[_Attempt] = []
+        """Under way, the eldest first; each has a place."""
         self.failure: bytes | None = None
 
 
@@ -65,33 +74,27 @@ class _Attempt:
 class Upstream:
     """The questions that are waiting for answers of other servers.
 
-    `servers` tells whom to ask for a client, in order. No more at a time than `most`, nor than a quarter of that for
-    each client; and no more descriptors.
+    No more descriptors at a time than `most`, which containers share, and no more questions of each than a quarter.
     """
 
-    def __init__(self, waiting: Watch, servers: Callable[[str], list[str]], most: int) -> None:
+    def __init__(self, waiting: Watch, most: int, open_inside: Callable[[int, int], sockets.socket]) -> None:
+        """`open_inside` makes sockets where the containers' networks are, by family and kind."""
         self._watch = waiting
-        self._servers = servers
-        self._most = most
+        self._shares = Shares(most)
+        self._open_inside = open_inside
         self._asked: dict[Hashable, _Asked] = {}
-        self._of_client: dict[str, int] = {}
-        self._descriptors = 0
 
     def ask(self, question: Question) -> bool:
         """Whether it is being asked now, or was already; not if there is nobody to ask, or too much is waiting."""
         if question.key in self._asked:
             return True
-        count = self._of_client.get(question.client, 0)
-        if len(self._asked) >= self._most or count >= max(1, self._most // 4):
-            return False
-        servers = self._servers(question.client)
+        servers = question.servers
         # A datagram may be lost; a lone server gets another.
         again = servers if len(servers) == 1 and not question.stream else []
         asked = _Asked(question, [*servers, *again])
         if not self._ask_next(asked):
             return False
         self._asked[question.key] = asked
-        self._of_client[question.client] = count + 1
         return True
 
     def cancel(self, key: Hashable) -> None:
@@ -114,12 +117,15 @@ class Upstream:
         return bool(asked.attempts)
 
     def _attempt(self, asked: _Asked, server: str) -> bool:
-        if self._descriptors >= self._most:
+        if not self._make_room(asked):
             return False
+        question = asked.question
         try:
             family, address = resolvers.endpoint(server)
-            connection = sockets.socket(family, sockets.SOCK_STREAM if asked.question.stream else sockets.SOCK_DGRAM)
+            kind = sockets.SOCK_STREAM if question.stream else sockets.SOCK_DGRAM
+            connection = (self._open_inside if server in question.near else sockets.socket)(family, kind)
         except OSError:
+            self._shares.give_back(question.container, question.link)
             return False
         attempt = _Attempt(asked, server, connection)
         try:
@@ -132,13 +138,23 @@ class Upstream:
                 connection.send(attempt.unsent)
         except OSError:
             connection.close()
+            self._shares.give_back(question.container, question.link)
             return False
-        self._descriptors += 1
-        asked.attempts.add(attempt)
+        asked.attempts.append(attempt)
         if asked.question.stream:
             self._watch.watch(connection.fileno(), watch.OUT, lambda _: self._send(attempt))
         else:
             self._watch.watch(connection.fileno(), watch.IN, lambda _: self._receive_datagrams(attempt))
+        return True
+
+    def _make_room(self, asked: _Asked) -> bool:
+        """Take a place for an attempt. If there is none, another of the same question makes way: the eldest."""
+        question = asked.question
+        most = self._shares.most if asked.attempts else max(1, self._shares.most // 4)
+        if not self._shares.take(question.container, question.link, most):
+            if not asked.attempts:
+                return False
+            self._close(asked.attempts.pop(0))
         return True
 
     def _late(self, asked: _Asked) -> None:
@@ -171,17 +187,16 @@ class Upstream:
         for attempt in list(asked.attempts):
             self._end_attempt(attempt)
         self._watch.drop(asked)
-        client = asked.question.client
-        if self._asked.pop(asked.question.key, None):
-            self._of_client[client] -= 1
-            if not self._of_client[client]:
-                del self._of_client[client]
+        self._asked.pop(asked.question.key, None)
 
     def _end_attempt(self, attempt: _Attempt) -> None:
         attempt.asked.attempts.remove(attempt)
+        self._close(attempt)
+        self._shares.give_back(attempt.asked.question.container, attempt.asked.question.link)
+
+    def _close(self, attempt: _Attempt) -> None:
         self._watch.forget(attempt.connection.fileno())
         attempt.connection.close()
-        self._descriptors -= 1
 
     # -- sockets ---------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from rdock.errors import InvalidParameter
 from rdock.values import Value
 
 PROTOCOLS = ("tcp", "udp")
+_MOST_DIGITS = 9
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -76,12 +77,17 @@ def parse_publish(text: str) -> list[PortBinding]:
 
 def _ports(text: str, complaint: str) -> list[int]:
     first, dash, last = text.partition("-")
-    if not first.isdecimal() or not first.isascii() or (dash and not last.isdecimal()):
+    if not all(is_number(part) for part in ((first, last) if dash else (first,))):
         raise InvalidParameter(complaint)
     low, high = int(first), int(last) if dash else int(first)
     if not 0 < low <= high <= 65535:
         raise InvalidParameter(complaint)
     return list(range(low, high + 1))
+
+
+def is_number(text: str) -> bool:
+    """Whether it can be one of a port: of decimal digits, and not of more than int() takes."""
+    return text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _is_address(text: str) -> bool:

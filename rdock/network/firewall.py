@@ -5,6 +5,10 @@ The bridges in the set `outward` have a way out by TAP, behind its address; noth
 asked for. Of the namespace's own ports only the name server's is open, and that not towards TAP. A container that
 asks for another port is refused at once; what goes to another bridge is dropped in silence, as with Docker.
 
+What comes with a source to which no route leads back by the same interface is dropped, be it part of a connection or
+not: no container can speak in the name of one on another bridge. For IPv4 that is rp_filter, for IPv6, which has no
+such setting, a chain of ours.
+
 What a port forwarder sends to a container comes from the client's own address (a socket with IP_TRANSPARENT), and
 the answers, which are addressed to somebody else, have to end here: what such a socket waits for gets a mark, and
 for what bears the mark table 100 says that every address is ours (the kernel's networking/tproxy.rst).
@@ -17,6 +21,7 @@ another's name, so that it forwards nothing to a container, and a client's addre
 from __future__ import annotations
 
 import errno
+import itertools
 
 from rdock.linux import kernelfile, links, nftables, sockets
 
@@ -34,6 +39,7 @@ RULE_PRIORITY = 100
 DNS_PORT = 53
 LINK_LOCAL = "fe80::1/64"
 
+_OF_THE_LINK = (("::", 128), ("fe80::", 10))
 _ECHO_REQUEST, _ECHO_REQUEST_6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT = 8, 128, 135, 136
 _SETTINGS = {
     "/proc/sys/net/ipv4/ip_forward": "1",
@@ -66,7 +72,8 @@ def set_up(nl: Netlink, route: Netlink) -> bool:
 
     `nl` is of `nftables.open_netfilter`, `route` a NETLINK_ROUTE socket, both of this namespace. What is there
     already stays. Returns whether sockets may be transparent: not so where the kernel lacks nftables' socket
-    expression or policy routing; all else works there, and without its reject expression all that is closed is silent.
+    expression or policy routing; all else works there. Without its reject expression all that is closed is silent, and
+    without its fib expression the sources of IPv6 are not looked at.
     Raises OSError, e.g. EOPNOTSUPP without nf_tables.
     """
     links.change(route, links.LOOPBACK, up=True)
@@ -76,15 +83,18 @@ def set_up(nl: Netlink, route: Netlink) -> bool:
     if is_set_up(nl):
         return is_transparent(nl)
     transparent = _route_marked(route)
-    for keeps_addresses, refuses in ((transparent, True), (transparent, False), (False, True), (False, False)):
+    # From all that the kernel may know to nothing of it; what is first in the list is given up last.
+    for keeps_addresses, checks_sources, refuses in itertools.product(
+        (True, False) if transparent else (False,), (True, False), (True, False)
+    ):
         try:
-            nftables.commit(nl, _rules(transparent=keeps_addresses, refuses=refuses))
+            nftables.commit(nl, _rules(transparent=keeps_addresses, checks_sources=checks_sources, refuses=refuses))
             return keeps_addresses
         except FileExistsError:
             break  # another process was faster
         except FileNotFoundError:
             # The answer to an expression of which the kernel does not know the name; it does not say to which.
-            if not (keeps_addresses or refuses):
+            if not (keeps_addresses or checks_sources or refuses):
                 raise
     return is_transparent(nl)
 
@@ -155,7 +165,7 @@ def _route_marked(route: Netlink) -> bool:
 # -- the rule set --------------------------------------------------------------------------------
 
 
-def _rules(*, transparent: bool, refuses: bool) -> list[Change]:
+def _rules(*, transparent: bool, checks_sources: bool, refuses: bool) -> list[Change]:
     nft = nftables
     changes = [
         nft.add_table(TABLE),
@@ -164,6 +174,13 @@ def _rules(*, transparent: bool, refuses: bool) -> list[Change]:
         nft.add_chain(TABLE, "forward", nft.FORWARD, nft.FILTER_PRIORITY, accepts=False),
         nft.add_chain(TABLE, "postrouting", nft.POSTROUTING, nft.SOURCE_NAT_PRIORITY, accepts=True, nat=True),
     ]
+    if checks_sources:
+        changes.append(nft.add_chain(TABLE, "sources", nft.PREROUTING, nft.RAW_PRIORITY, accepts=True))
+        # Who asks whether an address is free has none (::); those of the link are good there only, and not forwarded.
+        for block, length in _OF_THE_LINK:
+            match = nft.is_ipv6() + nft.source6_is_in(sockets.inet_pton(sockets.AF_INET6, block), length)
+            changes.append(nft.add_rule(TABLE, "sources", match, nft.accept()))
+        changes.append(nft.add_rule(TABLE, "sources", nft.is_ipv6() + nft.has_no_way_back(), nft.drop()))
     ours = [nft.interface_is("iifname", "lo"), nft.belongs_to_a_connection()]
     ours += [nft.protocol_is(nft.ICMP) + nft.icmp_type_is(_ECHO_REQUEST)]
     for kind in (_ECHO_REQUEST_6, _NEIGHBOUR_SOLICITATION, _NEIGHBOUR_ADVERTISEMENT):

@@ -19,6 +19,7 @@ from rdock import jsontext
 from rdock.linux import prctl, process, signals, sockets
 from rdock.network.carrier import Carrier, Pipes
 from rdock.network.flows import Flows
+from rdock.network.parting import Parting, reset
 from rdock.network.target import Dialer, Target
 
 TYPE_CHECKING = False
@@ -41,8 +42,6 @@ _IDLE = 5.0
 # Seconds of silence until a connection is probed, and between probes: whoever is gone is noticed here only.
 _KEEPALIVE = (60, 15)
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-# Closing a socket whose linger time is zero resets the connection.
-_LINGER_ZERO = b"\x01\0\0\0\0\0\0\0"
 
 
 def run(listeners: Sequence[Listener], target: Target, *, control: int, transparent: bool = True) -> NoReturn:
@@ -88,6 +87,7 @@ class _Forwarder:
         self.again: dict[_Connection, None] = {}
         """Those that have had their turn and could go on."""
         self.accepting: dict[int, Listener] = {}
+        self.parting = Parting()
         self.paused = False
         self.retry_at = 0.0
         self.waiting: list[tuple[sockets.socket, tuple[str, int], int]] = []
@@ -126,6 +126,8 @@ class _Forwarder:
                 connection.pump()
             if self.paused and time.monotonic() >= self.retry_at:
                 self.resume()
+            if self.parting.look():
+                self.resume()
             if self.flows.count:
                 self.flows.expire(time.monotonic())
             if not events and not turns:
@@ -135,10 +137,13 @@ class _Forwarder:
         if self.again:
             return 0
         if self.paused:
-            return max(0.001, self.retry_at - time.monotonic())
-        if self.pipes.has_idle:
-            return _IDLE
-        return self.flows.seconds_left() if self.flows.count else -1
+            left = max(0.001, self.retry_at - time.monotonic())
+        elif self.pipes.has_idle:
+            left = _IDLE
+        else:
+            left = self.flows.seconds_left() if self.flows.count else -1
+        soon = self.parting.timeout()
+        return left if soon is None else soon if left < 0 else min(soon, left)
 
     def _obey(self, _: int) -> None:
         try:
@@ -220,15 +225,6 @@ class _Forwarder:
                 self.epoll.modify(fd, select.EPOLLIN)
 
 
-def reset(connected: sockets.socket) -> None:
-    """Close a connection as one that was refused or broken off."""
-    try:
-        connected.setsockopt(sockets.SOL_SOCKET, sockets.SO_LINGER, _LINGER_ZERO)
-    except OSError:
-        pass
-    connected.close()
-
-
 class _Connection:
     """A client's connection, the one to the container that belongs to it, and a carrier for each direction."""
 
@@ -258,8 +254,11 @@ class _Connection:
         self._note(mask, self.forth, self.back)
         if self.established:
             self.pump()
-        if mask & select.EPOLLERR and (self.forth.ended or not self.established):
-            self.abort()  # nothing more is read that would say that it is gone
+        if mask & select.EPOLLERR and not self.established:
+            self.abort()
+        elif mask & select.EPOLLERR and self.forth.ended and not self.closed:
+            self.forth.broken = True  # nothing more is read that would say that it is gone
+            self.pump()
 
     def _server_event(self, mask: int) -> None:
         if not self.established:
@@ -271,8 +270,9 @@ class _Connection:
             self.established = True
         self._note(mask, self.back, self.forth)
         self.pump()
-        if mask & select.EPOLLERR and self.back.ended:
-            self.abort()
+        if mask & select.EPOLLERR and self.back.ended and not self.closed:
+            self.back.broken = True
+            self.pump()
 
     def _note(self, mask: int, out: Carrier, into: Carrier) -> None:
         """What an event says to the carriers out of a socket and into it."""
@@ -288,23 +288,43 @@ class _Connection:
         """Carry what can be carried, both ways."""
         if self.closed:
             return
-        try:
-            more = self.forth.carry()
-            more = self.back.carry() or more
-            for carrier, sink in ((self.forth, self.server), (self.back, self.client)):
-                if carrier.is_finished and not carrier.is_told:
-                    carrier.is_told = True
-                    sink.shutdown(sockets.SHUT_WR)
-        except OSError:
-            self.abort()  # one side has broken off, and so does the other
-            return
+        more = self.forth.carry()
+        more = self.back.carry() or more
+        for out, into in ((self.forth, self.back), (self.back, self.forth)):
+            # Of a side that has broken off is carried what it has said before, and nothing to it.
+            out.broken = out.broken or into.refused
+            if out.broken:
+                into.stop()
+        for carrier, sink in ((self.forth, self.server), (self.back, self.client)):
+            if carrier.is_finished and not carrier.is_told:
+                carrier.is_told = True
+                if not carrier.broken:
+                    self._tell(carrier, sink)
         if self.forth.is_told and self.back.is_told:
-            self._leave()
-            self.client.close()
-            self.server.close()
-            self.forwarder.resume()
+            self._end()
         elif more:
             self.forwarder.again[self] = None
+
+    def _tell(self, carrier: Carrier, sink: sockets.socket) -> None:
+        """That there is no more."""
+        try:
+            sink.shutdown(sockets.SHUT_WR)
+        except OSError:
+            carrier.refused = True  # it has broken off meanwhile
+            self.forwarder.again[self] = None
+
+    def _end(self) -> None:
+        """Both have said all that they will: part from them, as they have parted from each other."""
+        self._leave()
+        for carrier, source, sink in ((self.forth, self.client, self.server), (self.back, self.server, self.client)):
+            if carrier.broken:
+                reset(source)
+                self.forwarder.parting.add(sink)
+                break
+        else:
+            self.client.close()
+            self.server.close()
+        self.forwarder.resume()
 
     def abort(self) -> None:
         if not self.closed:

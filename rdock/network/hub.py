@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 # Seconds: for the hub to come up, slirp4netns included.
 _PATIENCE = 25.0
+# Seconds, for what can be done without it.
+_SHORT_PATIENCE = 2.0
 # Seconds that those who had a hub which was killed have to make another before others do.
 _REVIVAL = 0.5
 
@@ -117,20 +119,25 @@ def _await_revival() -> None:
         time.sleep(0.01)
 
 
-def use_existing() -> Use | None:
-    """Take hold of the shared namespace if there is one."""
+def use_existing(patience: float = _SHORT_PATIENCE, *, revived: bool = False) -> Use | None:
+    """Take hold of the shared namespace if there is one; its hub is to answer within some seconds.
+
+    With `revived`, wait a moment for the successor of a hub that was killed.
+    """
+    if revived:
+        _await_revival()
     connection = _connect()
     if connection is None:
         return None
     try:
-        return _greeted(connection)
+        return _greeted(connection, patience)
     except (SystemFailure, OSError):
         connection.close()
         return None  # it was just about to end
 
 
-def _greeted(connection: sockets.socket) -> Use:
-    connection.settimeout(_PATIENCE)
+def _greeted(connection: sockets.socket, patience: float = _PATIENCE) -> Use:
+    connection.settimeout(patience)
     packet, fds = sockets.receive_fds(connection, 4096, 1)
     if packet[:1] != b"h" or len(fds) != 1:
         raise _Ended

@@ -15,7 +15,7 @@ from rdock.errors import RdockError, SystemFailure
 from rdock.linux import namespaces, nftables, prctl, process, signals, sockets
 from rdock.linux.children import Children
 from rdock.linux.netlink import Netlink
-from rdock.network import dns, firewall, hub, resolvers, subnet, uplink, views
+from rdock.network import dns, firewall, hub, inside, plumbing, resolvers, subnet, uplink, views
 from rdock.network.hub import Plan
 from rdock.network.uplink import Uplink
 from rdock.state import record
@@ -30,8 +30,10 @@ _MOST_FILES = 4096
 # Seconds for which nobody is let in after there was no descriptor for one: whoever waits stays in the queue, so that
 # the listener would be ready all the time.
 _REST = 0.1
-# A slirp4netns that ends so often in so many seconds is not started again.
-_MOST_DEATHS, _CALM_SECONDS = 5, 60.0
+# Seconds before slirp4netns is started again: doubled each time, up to the most, until one has lasted.
+_FIRST_PAUSE, _MOST_PAUSE, _LASTED = 0.1, 30.0, 10.0
+# With a longer one who comes does not wait for it.
+_WAITED_FOR = 4.0
 
 
 def live(telling: int, plan: Plan, namespace: int) -> NoReturn:
@@ -92,6 +94,8 @@ def _open_namespace(namespace: int) -> _Space:
                 namespaces.unshare(namespaces.CLONE_NEWNET)
             with Netlink() as route, nftables.open_netfilter() as netfilter:
                 transparent = firewall.set_up(netfilter, route)
+                if namespace >= 0:
+                    _sweep(route, netfilter)
             own = os.open(namespaces.file_of("network"), os.O_RDONLY | os.O_CLOEXEC)
             udp, tcp = dns.open_sockets()
             sockets.send_fds(theirs, b"t" if transparent else b"n", [own, udp.fileno(), tcp.fileno()])
@@ -110,6 +114,14 @@ def _open_namespace(namespace: int) -> _Space:
     return _Space(fds[0], sockets.socket(fileno=fds[1]), sockets.socket(fileno=fds[2]), packet == b"t")
 
 
+def _sweep(route: Netlink, netfilter: Netlink) -> None:
+    """Take away what is left of networks that were removed while there was no hub to ask for the namespace."""
+    try:
+        plumbing.sweep(route, netfilter)
+    except (OSError, RdockError) as e:
+        launch.debug(f"network: {e}")
+
+
 # -- the hub's life --------------------------------------------------------------------------------
 
 
@@ -118,9 +130,7 @@ class _Hub:
         self.linger, self.space = linger, space
         self.subnet = subnet.choose()
         known, hosts = views.Views(), resolvers.Resolvers()
-        self.names = dns.NameServer(
-            space.udp, space.tcp, known.of, lambda client: known.servers_of(client) or hosts.servers()
-        )
+        self.names = dns.NameServer(space.udp, space.tcp, known.of, hosts.servers, inside.maker(space.namespace))
         self.users: dict[int, sockets.socket] = {}
         self.idle_since = time.monotonic()
         self.rests_until = 0.0
@@ -128,7 +138,11 @@ class _Hub:
         self.is_starting = False
         self.way_out: str | None = None
         """Why there is none, empty if there is one; None as long as that is open."""
-        self.deaths: list[float] = []
+        self.pause = _FIRST_PAUSE
+        self.begun_at = 0.0
+        """When the present slirp4netns was started, or the last one."""
+        self.retry_at: float | None = None
+        """When the next one is to be."""
 
     def listen(self) -> None:
         """Take the place of whoever was there before, and begin to make the way out."""
@@ -144,6 +158,8 @@ class _Hub:
             for fd, events in self._poll():
                 self._see_to(fd, events)
             self.names.tick()
+            if self.retry_at is not None and time.monotonic() >= self.retry_at:
+                self._begin_uplink()
 
     def _poll(self) -> list[tuple[int, int]]:
         poll = select.poll()
@@ -155,6 +171,7 @@ class _Hub:
         for fd, mask in self.names.wanted().items():
             poll.register(fd, mask)
         waits = [self.names.timeout(), None if self.users else self._rest(), rest if rest > 0 else None]
+        waits.append(None if self.retry_at is None else self.retry_at - time.monotonic())
         least = min((wait for wait in waits if wait is not None), default=None)
         return poll.poll(None if least is None else max(0.0, least) * 1000 + 1)
 
@@ -180,6 +197,7 @@ class _Hub:
             if e.errno in sockets.EXHAUSTED:
                 self.rests_until = time.monotonic() + _REST
             return e.errno in sockets.EXHAUSTED
+        user.setblocking(False)  # who does not read must not hold up the others
         hello = {"base": self.subnet.base, "transparent": self.space.transparent}
         try:
             sockets.send_fds(user, b"h" + jsontext.render(hello).encode(), [self.space.namespace])
@@ -219,11 +237,20 @@ class _Hub:
     # -- the way out -------------------------------------------------------------------------------
 
     def _begin_uplink(self) -> None:
+        self.begun_at, self.retry_at = time.monotonic(), None
         try:
             self.uplink = uplink.start(-1, self.space.namespace, "", self.subnet)
             self.is_starting = True
         except (RdockError, OSError) as e:
-            self._settle(e.message if isinstance(e, RdockError) else str(e))
+            self._settle("\n".join(filter(None, (e.message, e.hint))) if isinstance(e, RdockError) else str(e))
+            self._retry_later()
+
+    def _retry_later(self) -> None:
+        """Have another slirp4netns started, at once if the last one has lasted."""
+        if time.monotonic() - self.begun_at > _LASTED:
+            self.pause = _FIRST_PAUSE
+        self.retry_at = time.monotonic() + self.pause
+        self.pause = min(2 * self.pause, _MOST_PAUSE)
 
     def _finish_uplink(self) -> None:
         assert self.uplink is not None
@@ -236,14 +263,14 @@ class _Hub:
 
     def _settle(self, way_out: str) -> None:
         """Tell those who wait for it."""
-        is_news, self.way_out = self.way_out is None, way_out
+        is_news, self.way_out = self.way_out != way_out, way_out
         if way_out:
             launch.debug(f"network: {way_out}")
         for user in self.users.values() if is_news else ():
             try:
                 user.send(b"r" + way_out.encode())
             except OSError:
-                pass  # it is gone, and is parted from in its turn
+                pass  # it does not read, or is gone, and is parted from in its turn
 
     def _reap(self) -> None:
         ended = self.children.reap_all_but(-1)
@@ -253,10 +280,10 @@ class _Hub:
             self._finish_uplink()  # in vain
         os.close(self.uplink.alive)
         os.close(self.uplink.log)
-        self.uplink, self.way_out = None, None  # who comes meanwhile waits for the next one
-        now = time.monotonic()
-        self.deaths = [*(when for when in self.deaths if now - when < _CALM_SECONDS), now]
-        if len(self.deaths) < _MOST_DEATHS:
-            self._begin_uplink()
-        else:
-            self._settle("slirp4netns ends again and again")
+        self.uplink = None
+        self._retry_later()
+        if self.way_out == "":
+            if self.pause > _WAITED_FOR:
+                self._settle("slirp4netns ends again and again")
+            else:
+                self.way_out = None  # who comes meanwhile waits for the next one

@@ -10,7 +10,7 @@ import errno
 import os
 import time
 
-from rdock.errors import RdockError, SystemFailure, reason
+from rdock.errors import DataLoss, RdockError, SystemFailure, reason
 from rdock.linux import kernelfile, links, namespaces, nftables
 from rdock.linux.netlink import Netlink
 from rdock.network import endpoint_options, firewall, networks
@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from rdock.linux.links import Link
 
 MTU = 65520
 """What goes through slirp4netns, see uplink.py: the same everywhere, so that nothing has to be cut."""
@@ -50,7 +52,7 @@ class Attachment(Value):
     @property
     def outer(self) -> str:
         """The name of its other end, on the bridge."""
-        return f"v{self.lease.endpoint[:12]}"
+        return outer_of(self.lease)
 
 
 def join(container: int, shared: int, attachments: Sequence[Attachment]) -> None:
@@ -73,24 +75,61 @@ def join(container: int, shared: int, attachments: Sequence[Attachment]) -> None
 
 
 def leave(container: int, shared: int, attachments: Sequence[Attachment]) -> None:
-    """Take interfaces from a container, which may have renamed them. Raises SystemFailure."""
+    """Take interfaces from a container, which may have renamed them. Raises SystemFailure.
+
+    `container` is -1 if its namespace is gone, or not known: those of macvlan networks stay then.
+    """
 
     def work() -> None:
         namespaces.enter({"network": shared})
+        parents = set()
         with Netlink() as route:
             for attachment in attachments:
-                _delete(route, attachment.outer)  # the other end goes with it
-        if any(each.network.driver == "macvlan" for each in attachments):
+                if attachment.network.driver == "macvlan":
+                    parents |= _index_of(route, _parent(attachment.network))
+                else:
+                    _delete(route, attachment.outer)  # the other end goes with it
+        if parents and container >= 0:
             namespaces.enter({"network": container})
             with Netlink() as route:
-                for attachment in attachments:
-                    if attachment.network.driver == "macvlan":
-                        _delete(route, attachment.interface)
+                for link in links.list_links(route):
+                    # A parent is shared by one network only, so that this is the one.
+                    if link.kind == "macvlan" and link.parent_elsewhere in parents:
+                        _delete(route, link.index)
 
     _in_child(work)
 
 
-def _delete(route: Netlink, link: str) -> None:
+def expel(shared: int, leases: Sequence[Lease]) -> None:
+    """Take away what is left of endpoints whose containers nobody has seen to the end of. Raises SystemFailure.
+
+    Another container may be in the same namespace, so that the interface lives on with addresses that are free.
+    """
+
+    def work() -> None:
+        namespaces.enter({"network": shared})
+        with Netlink() as route:
+            for lease in leases:
+                _delete(route, outer_of(lease))
+
+    _in_child(work)
+
+
+def outer_of(lease: Lease) -> str:
+    """What the other end of an endpoint's interface is called, on the bridge."""
+    return f"v{lease.endpoint[:12]}"
+
+
+def _index_of(route: Netlink, link: str) -> set[int]:
+    try:
+        return {links.index_of(route, link)}
+    except OSError as e:
+        if e.errno != errno.ENODEV:
+            raise
+        return set()
+
+
+def _delete(route: Netlink, link: str | int) -> None:
     try:
         links.delete(route, link)
     except OSError as e:
@@ -123,11 +162,38 @@ def remove_bridge(shared: int, network: Network) -> None:
     def work() -> None:
         namespaces.enter({"network": shared})
         with Netlink() as route, nftables.open_netfilter() as netfilter:
-            firewall.close_network(netfilter, network.near_link)
-            for link in {network.near_link, network.bridge}:
-                _delete(route, link)
+            _remove_link(route, netfilter, links.list_links(route), network.near_link)
+            _delete(route, network.bridge)
 
     _in_child(work)
+
+
+def sweep(route: Netlink, netfilter: Netlink) -> None:
+    """Take away the devices of networks that are no more; we are in the shared namespace.
+
+    What is not known to belong to one stays; so does all while a record is damaged. Raises OSError.
+    """
+    # In this order: what is made later is of a network that is found, for its record comes first.
+    found = links.list_links(route)
+    damaged: list[DataLoss] = []
+    known = networks.all_networks(damaged)
+    if damaged:
+        return
+    kept = {name for network in known for name in (network.near_link, network.bridge, _far(network))}
+    for link in found:
+        of_a_network = link.kind in ("bridge", "macvlan") or (link.kind == "veth" and link.name[:3] == "br-")
+        if of_a_network and link.name not in kept:
+            _remove_link(route, netfilter, found, link.name)
+
+
+def _remove_link(route: Netlink, netfilter: Netlink, found: Sequence[Link], name: str) -> None:
+    """Take away a network's interface, and what is plugged into it: ends of interfaces of those who are gone."""
+    firewall.close_network(netfilter, name)
+    index = next((link.index for link in found if link.name == name), 0)
+    for link in found:
+        if index and link.master == index:
+            _delete(route, link.index)
+    _delete(route, name)
 
 
 def _in_child(work: Callable[[], None]) -> None:
@@ -178,9 +244,18 @@ def _make(route: Netlink, netfilter: Netlink, container: int, attachment: Attach
 
 def _ensure_bridge(route: Netlink, netfilter: Netlink, network: Network) -> None:
     """Have the bridge there whole: another may be at it just now, so that each step is taken by all."""
-    _unless_there(links.add_bridge, route, network.bridge, mtu=_mtu(network), mac=_mac(network))
+    try:
+        links.add_bridge(route, network.bridge, mtu=_mtu(network), mac=_mac(network))
+        sweep(route, netfilter)  # one that is no more may have had the same addresses
+    except FileExistsError:
+        if links.find(route, network.bridge).mac != _mac(network):
+            # Of a network that had the name before, and was removed when nobody could take it away.
+            _remove_link(route, netfilter, links.list_links(route), network.bridge)
+            _unless_there(links.add_bridge, route, network.bridge, mtu=_mtu(network), mac=_mac(network))
     _be_gateway(route, network)
-    if not network.internal:
+    if network.internal:
+        firewall.close_network(netfilter, network.bridge)
+    else:
         firewall.open_network(netfilter, network.bridge)
 
 
@@ -225,7 +300,7 @@ def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None
         if other.driver == "bridge" and other.bridge == parent:
             _ensure_bridge(route, netfilter, other)
             mtu = _mtu(other)
-    far = f"p{network.id[:12]}"
+    far = _far(network)
     here = os.open(namespaces.file_of("network"), os.O_RDONLY | os.O_CLOEXEC)
     try:
         master = links.index_of(route, parent) if parent else 0
@@ -235,6 +310,11 @@ def _ensure_parent(route: Netlink, netfilter: Netlink, network: Network) -> None
     finally:
         os.close(here)
     links.change(route, far, up=True)
+
+
+def _far(network: Network) -> str:
+    """The other end of the pair that is a macvlan network's device, or plugged into another's."""
+    return f"p{network.id[:12]}"
 
 
 def _parent(network: Network) -> str:

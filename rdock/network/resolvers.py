@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from rdock.linux import sockets
@@ -41,7 +42,12 @@ def endpoint(server: str, port: int = 53) -> tuple[int, tuple[str, int] | tuple[
     address, _, link = server.partition("%")
     if ":" not in address:
         return sockets.AF_INET, (address, port)
-    scope = int(link) if link.isdecimal() else sockets.if_nametoindex(link) if link else 0
+    if link.isascii() and link.isdecimal():
+        scope = int(link[:11])
+        if scope >= 1 << 32:
+            raise OSError(errno.ENODEV, "no such link", link)
+    else:
+        scope = sockets.if_nametoindex(link) if link else 0
     return sockets.AF_INET6, (address, port, 0, scope)
 
 

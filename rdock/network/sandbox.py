@@ -88,8 +88,11 @@ def move_host(directory: str, name: str, address: str) -> None:
 
     In place, for it is mounted there; what the container has written to it stays.
     """
+    # The container, whose file it is, may hold a lease on it: without O_NONBLOCK an open waits until the kernel takes
+    # that away (fs.lease-break-time, 45 s). At its next start it knows better.
+    flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        fd = os.open(os.path.join(directory, "hosts"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(os.path.join(directory, "hosts"), flags)
     except OSError:
         return
     try:

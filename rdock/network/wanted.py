@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-
+_MOST_DIGITS = 64  # more than any number has that is kept, and less than int() takes
 _BOTH = "conflicting options: cannot attach both user-defined and non-user-defined network-modes"
 
 
@@ -141,16 +141,23 @@ def _parse_one(text: str) -> tuple[str, dict[str, Any]]:
         elif key == "mac-address":
             settings["MacAddress"] = check_mac(value)
         elif key == "gw-priority":
-            if not value.removeprefix("-").isdecimal():
-                raise InvalidParameter(
-                    f'invalid gw-priority ({value}): strconv.Atoi: parsing "{value}": invalid syntax'
-                )
-            settings["GwPriority"] = int(value)
+            settings["GwPriority"] = _priority(value)
         else:
             raise InvalidParameter(f"invalid field key {key}")
     if not name:
         raise InvalidParameter("network name/id is not specified")
     return name, settings
+
+
+def _priority(text: str) -> int:
+    digits = text[text[:1] in ("-", "+") :]
+    if not digits.isascii() or not digits.isdecimal():
+        problem = "invalid syntax"
+    elif len(digits) > _MOST_DIGITS or not -(1 << 63) <= int(text) < 1 << 63:
+        problem = "value out of range"
+    else:
+        return int(text)
+    raise InvalidParameter(f'invalid gw-priority ({text}): strconv.Atoi: parsing "{text}": {problem}')
 
 
 def _with(settings: dict[str, Any], given: Given) -> dict[str, Any]:

@@ -47,6 +47,15 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
 
     # What the parent has to do first: id maps and cgroup.
     yield "await maps", lambda: channel.expect("maps")
+    sources: list[int] = []
+
+    def prepare() -> None:
+        nonlocal root, sources
+        sources = rootfs.open_sources(spec)
+        root = rootfs.prepare(spec["root"]["path"], linux.get("rootfsPropagation", ""))
+
+    # Still as the caller: the container's root may be somebody who cannot pass the caller's own folders.
+    yield "prepare root", prepare
     yield "become root", lambda: _become_root(kinds)
     # Not before there are maps: until then no file seems to belong to anybody in here.
     yield "prepare last step", keep_last_step
@@ -60,13 +69,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
     yield "set hostname", lambda: _set_hostname(spec, kinds)
     yield "bring up loopback", lambda: netdev.set_up("lo") if "network" in kinds else None
     yield "umask", _clear_umask
-
-    def prepare() -> None:
-        nonlocal root
-        root = rootfs.prepare(spec["root"]["path"], linux.get("rootfsPropagation", ""))
-
-    yield "prepare root", prepare
-    for operation in rootfs.plan(spec):
+    for operation in rootfs.plan(spec, sources):
         yield operation.describe(), lambda o=operation: o.execute(root)
     if what.get("terminal"):
         yield "open terminal", lambda: rootfs.bind_console(root, streams.open_terminal(root, channel, what))
@@ -90,9 +93,7 @@ def _steps(spec: dict[str, Any], channel: Channel, stdio: tuple[int, int, int], 
 
 def _become_root(kinds: set[str]) -> None:
     if "user" in kinds:
-        identity.set_groups(())
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        identity.become_root()
 
 
 def _set_hostname(spec: dict[str, Any], kinds: set[str]) -> None:

@@ -113,6 +113,20 @@ def set_groups(gids: list[int] | tuple[()]) -> None:
             raise
 
 
+def become_root() -> None:
+    """Take the ids of root in a user namespace that was just entered.
+
+    In a map of one id that is not 0 there is no root: whoever has the capabilities is the caller as he was.
+    """
+    set_groups(())
+    for take_id in (os.setresgid, os.setresuid):
+        try:
+            take_id(0, 0, 0)
+        except OSError as e:
+            if e.errno != errno.EINVAL:
+                raise
+
+
 def find_program(name: str, environment: dict[str, str]) -> str:
     """Where execvp would find a command, seen from inside the container.
 

@@ -112,9 +112,7 @@ def _enter(
         prctl.set_dumpable(False)
         prctl.set_arguments()
         namespaces.enter(fds)
-        identity.set_groups(())
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        identity.become_root()
         prctl.set_dumpable(False)
         step = "fork"
         pid = namespaces.clone(CLONE_PARENT)

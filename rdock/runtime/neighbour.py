@@ -62,9 +62,7 @@ def _go(
         prctl.set_dumpable(False)
         prctl.set_arguments()
         namespaces.enter(dict(joined))
-        identity.set_groups(())
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        identity.become_root()
         prctl.set_dumpable(False)
         step = "make namespaces"
         namespaces.unshare(flags)

@@ -70,9 +70,11 @@ class Mount(Value):
     flags: int
     propagation: int
     data: str
+    opened: int = -1
+    """The source of a bind, if it is open already (`open_sources`)."""
 
     @classmethod
-    def from_spec(cls, entry: dict[str, Any]) -> Mount:
+    def from_spec(cls, entry: dict[str, Any], opened: int = -1) -> Mount:
         flags, propagation, data = 0, 0, []
         for option in entry.get("options", ()):
             if option in _FLAGS:
@@ -92,6 +94,7 @@ class Mount(Value):
             flags,
             propagation,
             ",".join(data),
+            opened,
         )
 
     def describe(self) -> str:
@@ -124,7 +127,7 @@ class Mount(Value):
 
     def _bind(self, root: int) -> bool:
         """Whether the propagation is set too."""
-        source = os.open(self.source, O_PATH)
+        source = os.open(self.source, O_PATH) if self.opened < 0 else self.opened
         try:
             directory = stat.S_ISDIR(os.fstat(source).st_mode)
             if self.target in _KERNELS:
@@ -229,10 +232,35 @@ class ReadOnly(Value):
 Operation = Mount | Devices | Mask | ReadOnly
 
 
-def plan(spec: dict[str, Any]) -> list[Operation]:
-    """What will be done to the root, in order."""
+def open_sources(spec: dict[str, Any]) -> list[int]:
+    """Descriptors of what will be bound, one for each of the spec's mounts; -1 where that is none, or cannot be opened.
+
+    To be called before the process takes the ids of the container's root, unless that is the caller as well: then none
+    are opened. The mount itself tells what is wrong.
+    """
     linux = spec.get("linux", {})
-    mounts = [Mount.from_spec(entry) for entry in spec.get("mounts", ())]
+    ids = [*linux.get("uidMappings", ()), *linux.get("gidMappings", ())]
+    if all(entry["containerID"] == entry["hostID"] for entry in ids):
+        return []
+    found = []
+    for entry in spec.get("mounts", ()):
+        fd = -1
+        if entry.get("type") == "bind":
+            try:
+                fd = os.open(entry["source"], O_PATH)
+            except OSError:
+                pass
+        found.append(fd)
+    return found
+
+
+def plan(spec: dict[str, Any], sources: list[int] | tuple[()] = ()) -> list[Operation]:
+    """What will be done to the root, in order. `sources` is what `open_sources` has found."""
+    linux = spec.get("linux", {})
+    entries = spec.get("mounts", ())
+    mounts = [
+        Mount.from_spec(entry, opened) for entry, opened in zip(entries, sources or [-1] * len(entries), strict=True)
+    ]
     steps: list[Operation] = list(mounts)
     own_dev = any(mount.target == "/dev" and mount.fstype == "tmpfs" for mount in mounts)
     if own_dev:

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rdock.linux.idmap import Maps
+
 _FICLONE = 0x40049409
 OPAQUE = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")
 OWNER = "user.rdock.owner"
@@ -25,17 +27,17 @@ OWNER = "user.rdock.owner"
 _PRIVATE = ("user.overlay.", "user.fuseoverlayfs.", "trusted.")
 
 
-def merge(layers: Sequence[str], target: str, *, share: bool) -> None:
+def merge(layers: Sequence[str], target: str, *, share: bool, owners: Maps | None = None) -> None:
     """Build `target` (an existing directory) from `layers`, topmost first. `share` allows hard links.
 
-    Raises OSError.
+    With `owners` each file gets the owner that this id map makes of its own, and none is shared. Raises OSError.
     """
     there = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for layer in reversed(layers):
             here = os.open(layer, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                _Merge(share).directory(here, there)
+                _Merge(share and owners is None, owners).directory(here, there)
             finally:
                 os.close(here)
     finally:
@@ -45,8 +47,9 @@ def merge(layers: Sequence[str], target: str, *, share: bool) -> None:
 class _Merge:
     """One layer laid over what is there."""
 
-    def __init__(self, share: bool) -> None:
+    def __init__(self, share: bool, owners: Maps | None) -> None:
         self.share = share
+        self.owners = owners
         # A file with several names: where its first copy lies.
         self.links: dict[tuple[int, int], tuple[int, str]] = {}
         self.open_directories: list[int] = []
@@ -69,7 +72,7 @@ class _Merge:
                 remove_tree(there, name)
                 self._entry(here, there, name, found)
         _remove_attributes(here, there)
-        _copy_metadata(here, there, os.fstat(here))
+        self._copy_metadata(here, there, os.fstat(here))
 
     def _directory(self, here: int, there: int, name: str, found: os.stat_result) -> None:
         source = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
@@ -92,11 +95,11 @@ class _Merge:
             self._file(here, there, name, found)
         elif stat.S_ISLNK(found.st_mode):
             os.symlink(os.readlink(name, dir_fd=here), name, dir_fd=there)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            os.chown(name, *self._owner(found), dir_fd=there, follow_symlinks=False)
             os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
         elif stat.S_ISFIFO(found.st_mode):
             os.mkfifo(name, 0o600, dir_fd=there)
-            os.chown(name, found.st_uid, found.st_gid, dir_fd=there, follow_symlinks=False)
+            os.chown(name, *self._owner(found), dir_fd=there, follow_symlinks=False)
             # By the umask, and by a change of owner, it would lose some.
             os.chmod(name, stat.S_IMODE(found.st_mode), dir_fd=there)
             os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
@@ -118,13 +121,22 @@ class _Merge:
             )
             try:
                 _copy_content(source, target, found.st_size)
-                _copy_metadata(source, target, found)
+                self._copy_metadata(source, target, found)
             finally:
                 os.close(target)
         finally:
             os.close(source)
         if found.st_nlink > 1:
             self.links[key] = (there, name)
+
+    def _copy_metadata(self, source: int, target: int, found: os.stat_result) -> None:
+        os.fchown(target, *self._owner(found))
+        os.fchmod(target, stat.S_IMODE(found.st_mode))
+        copy_attributes(source, target)
+        os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def _owner(self, found: os.stat_result) -> tuple[int, int]:
+        return self.owners.owner_outside(found.st_uid, found.st_gid) if self.owners else (found.st_uid, found.st_gid)
 
 
 def _is_directory(directory: int, name: str) -> bool:
@@ -206,10 +218,3 @@ def copy_attributes(source: int | str, target: int | str) -> None:
                 # What a tmpfs older than Linux 6.6 cannot remember it forgets.
                 if name != OWNER or e.errno != errno.EOPNOTSUPP:
                     raise
-
-
-def _copy_metadata(source: int, target: int, found: os.stat_result) -> None:
-    os.fchown(target, found.st_uid, found.st_gid)
-    os.fchmod(target, stat.S_IMODE(found.st_mode))
-    copy_attributes(source, target)
-    os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))

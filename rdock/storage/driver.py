@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import TypeAlias
 
+    from rdock.linux.idmap import Mapping, Maps
+
 Mounter: TypeAlias = "Callable[[str], None]"
 
 HINTS = {
@@ -38,17 +40,21 @@ HINTS = {
 COPIED = "copied"
 
 
-def mounter(driver: str, layers: Sequence[str], directory: str, *, read_only: bool) -> Mounter:
+def mounter(
+    driver: str, layers: Sequence[str], directory: str, *, read_only: bool, owners: Maps | None = None
+) -> Mounter:
     """Prepare the root of a container from `layers` (directories, topmost first).
 
-    `directory` is the container's own; what it writes goes there. Calling the result with a directory
-    mounts the root on it. Between the two the caller makes its own mount namespace: a fuse-overlayfs
-    started inside would keep the namespace, and so its own mount, alive for ever. Raises SystemFailure,
-    Unavailable.
+    `directory` is the container's own; what it writes goes there. With `owners` the files are shown with the owners
+    that this id map makes of theirs (container/owners.py), which the overlay driver cannot do.
+
+    Calling the result with a directory mounts the root on it. Between the two the caller makes its own mount
+    namespace: a fuse-overlayfs started inside would keep the namespace, and so its own mount, alive for ever.
+    Raises SystemFailure, Unavailable.
     """
     try:
         if driver == "copy":
-            return _copy(layers, directory, read_only=read_only)
+            return _copy(layers, directory, read_only=read_only, owners=owners)
         for name in ("upper", "work"):
             path = os.path.join(directory, name)
             try:
@@ -57,7 +63,11 @@ def mounter(driver: str, layers: Sequence[str], directory: str, *, read_only: bo
                 continue
             if name == "upper":
                 _look_like(path, layers[0])
-        return (_fuse if driver == "fuse-overlayfs" else _overlay)(layers, directory)
+        if driver == "fuse-overlayfs":
+            return _fuse(layers, directory, owners)
+        if owners is not None:
+            raise SystemFailure("the overlay driver cannot show files with the owners of another user namespace")
+        return _overlay(layers, directory)
     except OSError as e:
         raise SystemFailure(f"cannot prepare the root: {e.filename or directory}: {reason(e)}") from e
 
@@ -90,13 +100,15 @@ def _overlay(layers: Sequence[str], directory: str) -> Mounter:
     return mount
 
 
-def _fuse(layers: Sequence[str], directory: str) -> Mounter:
+def _fuse(layers: Sequence[str], directory: str, owners: Maps | None) -> Mounter:
     program = launch.program("fuse-overlayfs")
     try:
         device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     except OSError as e:
         raise Unavailable(f"cannot open /dev/fuse: {reason(e)}", hint="sudo chmod 666 /dev/fuse") from e
     options, fds = _options(layers, directory)
+    if owners is not None:
+        options += f",uidmapping={_id_map(owners.uids)},gidmapping={_id_map(owners.gids)}"
     waiting, go = os.pipe2(os.O_CLOEXEC)
     try:
         # libfuse takes a descriptor that is mounted by others in place of a mount point. It gives up when it
@@ -124,18 +136,23 @@ def _fuse(layers: Sequence[str], directory: str) -> Mounter:
     return mount
 
 
+def _id_map(mappings: Sequence[Mapping]) -> str:
+    """For fuse-overlayfs(1): the first id in the store, the first that is shown, how many."""
+    return ":".join(f"{m.inside}:{m.outside}:{m.size}" for m in mappings)
+
+
 def binder(directory: str) -> Mounter:
     """For a root that is a directory as it is, without layers."""
     return lambda target: m.bind(directory, target)
 
 
-def _copy(layers: Sequence[str], directory: str, *, read_only: bool) -> Mounter:
+def _copy(layers: Sequence[str], directory: str, *, read_only: bool, owners: Maps | None) -> Mounter:
     tree = os.path.join(directory, "root")
     if not os.path.isdir(tree):
         half = tree + ".tmp"
         remove_path(half)
         os.mkdir(half, 0o755)
-        copytree.merge(layers, half, share=read_only)
+        copytree.merge(layers, half, share=read_only, owners=owners)
         # What is touched later was touched by the container.
         record.write_text(os.path.join(directory, COPIED), "", durable=False)
         os.rename(half, tree)
@@ -165,6 +182,16 @@ def chosen() -> str:
             raise Unavailable(f"storage driver {forced} does not work here: {why}", hint=HINTS[forced])
         return forced
     return next(driver for driver in config.STORAGE_DRIVERS if not probe(driver))
+
+
+def chosen_for_owners() -> str:
+    """The storage driver for a new container whose files are to be shown with other owners; see container/owners.py.
+
+    A driver that is forced and cannot do that is passed over: it was chosen for its speed. Raises Unavailable.
+    """
+    if config.current().storage_driver in ("fuse-overlayfs", "copy"):
+        return chosen()
+    return "copy" if probe("fuse-overlayfs") else "fuse-overlayfs"
 
 
 def probe(driver: str, *, anew: bool = False) -> str:

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rdock.linux.idmap import Maps
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # What a directory is told to be that has just been replaced by something else.
 _NO_DIRECTORY = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
@@ -47,9 +49,10 @@ class Found(Value):
 class Directory:
     """One directory of the stack: its parts, by the number of the layer, topmost first. Must be closed."""
 
-    def __init__(self, parts: dict[int, int], *, marks: bool) -> None:
+    def __init__(self, parts: dict[int, int], *, marks: bool, owners: Maps | None = None) -> None:
         self.parts = parts
         self.marks = marks
+        self.owners = owners
 
     def close(self) -> None:
         for fd in self.parts.values():
@@ -63,7 +66,12 @@ class Directory:
 
     @property
     def stat(self) -> os.stat_result:
-        return os.fstat(next(iter(self.parts.values())))
+        return self._seen(os.fstat(next(iter(self.parts.values()))))
+
+    def _seen(self, found: os.stat_result) -> os.stat_result:
+        return (
+            found if self.owners is None else with_owner(found, *self.owners.owner_inside(found.st_uid, found.st_gid))
+        )
 
     def xattrs(self) -> dict[str, bytes]:
         """Those that belong to the container, and the remembered owner."""
@@ -86,7 +94,7 @@ class Directory:
                     if _is_whiteout(about):
                         hidden.add(name)
                     else:
-                        found[name] = Found(layer, about)
+                        found[name] = Found(layer, self._seen(about))
             # A mark and a thing of the same name in one layer: the mark is about those below.
             gone |= hidden
         return found
@@ -96,7 +104,8 @@ class Directory:
         for layer, fd in self.parts.items():
             about = _stat(fd, name)
             if about is not None:
-                return None if _is_whiteout(about) or (self.marks and name.startswith(MARK)) else Found(layer, about)
+                hidden = _is_whiteout(about) or (self.marks and name.startswith(MARK))
+                return None if hidden else Found(layer, self._seen(about))
             if self.marks and _stat(fd, MARK + name) is not None:
                 return None
         return None
@@ -118,7 +127,7 @@ class Directory:
         except BaseException:
             Directory(parts, marks=self.marks).close()
             raise
-        return Directory(parts, marks=self.marks) if parts else None
+        return Directory(parts, marks=self.marks, owners=self.owners) if parts else None
 
     def _is_opaque(self, fd: int) -> bool:
         if self.marks and _stat(fd, _OPAQUE_MARK) is not None:
@@ -130,11 +139,12 @@ class Union:
     """A stack of directories, topmost first, by their paths. Use in a `with`.
 
     `marks`: files whose names begin with `.wh.` are marks for removed names too, as fuse-overlayfs has it.
-    Raises OSError.
+    `owners`: the files have the owners of this id map, and are told with those inside. Raises OSError.
     """
 
-    def __init__(self, directories: Sequence[str], *, marks: bool = False) -> None:
+    def __init__(self, directories: Sequence[str], *, marks: bool = False, owners: Maps | None = None) -> None:
         self.marks = marks
+        self.owners = owners
         self._roots: dict[int, int] = {}
         try:
             for number, path in enumerate(directories):
@@ -157,7 +167,7 @@ class Union:
     def open(self, parts: Sequence[bytes] = ()) -> Directory | None:
         """A directory by its path from the root, if it is there; the root itself always is."""
         found: Directory | None = Directory(
-            {number: _duplicate(fd) for number, fd in self._roots.items()}, marks=self.marks
+            {number: _duplicate(fd) for number, fd in self._roots.items()}, marks=self.marks, owners=self.owners
         )
         for name in parts:
             if found is None:
@@ -212,6 +222,15 @@ class Union:
             directory.close()
 
 
+def with_owner(found: os.stat_result, uid: int, gid: int) -> os.stat_result:
+    """The same as if it belonged to somebody else."""
+    fields = list(found)
+    fields[stat.ST_UID], fields[stat.ST_GID] = uid, gid
+    # The times in these are whole seconds.
+    names = [name for name in dir(found) if name.startswith("st_") and name not in ("st_uid", "st_gid")]
+    return os.stat_result(fields, {name: getattr(found, name) for name in names})
+
+
 def kept_xattrs(fd: int, *, owner: bool = False) -> dict[str, bytes]:
     """The extended attributes of a directory or regular file that belong to the container, sorted by name.
 
@@ -233,13 +252,14 @@ def kept_xattrs(fd: int, *, owner: bool = False) -> dict[str, bytes]:
 def open_file(directory: int, name: bytes) -> int:
     """A regular file to read. Nothing else is opened, were it put in the place of one at this moment.
 
-    Opening a FIFO would be noticed on the other side. Raises OSError; FileNotFoundError if it is no regular file.
+    Opening a FIFO would be noticed on the other side. Raises OSError: FileNotFoundError if it is no regular file,
+    BlockingIOError if a process has a lease on it (fcntl(2)), for which the kernel would wait 45 s.
     """
     handle = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{handle}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     finally:
         os.close(handle)
 

@@ -59,6 +59,38 @@ def between(bench: Any) -> tuple[float, float]:
         _remove(bench)
 
 
+_LOOK_UP = """
+import socket, statistics, struct, time
+server = [line.split()[1] for line in open("/etc/resolv.conf") if line.startswith("nameserver")][0]
+times = []
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+    asking.settimeout(5)
+    asking.connect((server, 53))
+    for number in range(1000):
+        question = struct.pack("!6H", number, 0x100, 1, 0, 0, 0) + b"\\5named\\0\\0\\1\\0\\1"
+        began = time.perf_counter()
+        asking.send(question)
+        answer = asking.recv(512)
+        times.append(time.perf_counter() - began)
+        assert answer[:2] == question[:2] and answer[7] == 1, answer
+print(statistics.median(times))
+"""
+
+
+def look_up(bench: Any) -> tuple[float, float]:
+    """Median seconds until a container knows the address of another, whose name it asks for."""
+    for program in (bench.rdock, bench.podman):
+        bench.run(program, "network", "create", "names")
+        bench.run(program, "run", "-d", "--name", "named", "--network", "names", IMAGE, "sleep", "600")
+    ask = ("run", "--rm", "--network", "names", *PROGRAMS, IMAGE, "/usr/bin/python3", "-c", _LOOK_UP)
+    try:
+        return _turns(bench, lambda program: float(bench.run(program, *ask)))
+    finally:
+        bench.remove(("named", "named"))
+        for program in (bench.rdock, bench.podman):
+            bench.run(program, "network", "rm", "names")
+
+
 def _turns(bench: Any, measure: Callable[[str], float]) -> tuple[float, float]:
     """The median of each, by turns."""
     times: tuple[list[float], list[float]] = ([], [])

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import socket
 import time
@@ -364,6 +365,23 @@ def test_publish_all(rdock: Rdock) -> None:
     assert fetch(int(ports["80/tcp"][0]["HostPort"])).endswith(b"page\n")
 
 
+def test_info_says_whether_servers_see_their_clients(rdock: Rdock) -> None:
+    port = free_port()
+    rdock.ok("run", "-d", "--name", "web", "-p", f"{port}:80", *LOGGING_WEB)
+    own, gateway = host_address(), rdock.ok("inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", "web")
+    seen = []
+    for asked in (own, "127.0.0.1"):
+        before = len(rdock("logs", "web").err)
+        assert b"page" in fetch(port, asked)
+        wait_for(lambda: "response:200" in rdock("logs", "web").err[before:], "it is logged")  # noqa: B023
+        seen.append(re.findall(r"^\[(?:::ffff:)?([0-9.]+)\]", rdock("logs", "web").err[before:], re.M)[-1])
+    said = rdock.ok("info", "-f", "{{.ClientAddresses}}")
+    assert f"Client Addresses: {said}" in rdock.ok("info")
+    assert seen[1] == gateway
+    assert seen[0] == (own if said == "kept, but for those of the loopback" else gateway), said
+    rdock.ok("rm", "-f", "web")
+
+
 # -- helpers that are killed -----------------------------------------------------------------------
 
 
@@ -390,6 +408,31 @@ def test_killed_helpers_are_replaced(net: Rdock) -> None:
     assert net.ok("inspect", "-f", "{{.State.Pid}} {{.State.StartedAt}}", "web", "user") == started
     net.ok("rm", "-f", "web", "user")
     assert not json.loads(net.ok("network", "inspect", "front"))[0]["Containers"]
+
+
+def test_published_ports_are_served_again_whatever_happens(rdock: Rdock) -> None:
+    """Be it that the process that serves them is killed time and again, or that there cannot be another for a while."""
+    port = free_port()
+    web = rdock.ok("run", "-d", "--name", "web", "-p", f"{port}:80", *LOGGING_WEB)
+    wait_for(lambda: b"page" in fetch(port), "it is served")
+    for _ in range(7):
+        kill(rdock, "rdock-ports")
+    wait_for(lambda: b"page" in fetch(port), "it is served after many deaths")
+    attendants = [*processes(rdock, "rdock-keeper"), *processes(rdock, "rdock-monitor")]
+    hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+    (ports,) = processes(rdock, "rdock-ports")
+    for pid in attendants:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (1, hard))
+    os.kill(ports, signal.SIGKILL)
+    time.sleep(3)
+    assert not processes(rdock, "rdock-ports"), "a limit that does not hold proves nothing"
+    assert [*processes(rdock, "rdock-keeper"), *processes(rdock, "rdock-monitor")] == attendants
+    for pid in attendants:
+        resource.prlimit(pid, resource.RLIMIT_NPROC, (hard, hard))
+    kill_monitor(rdock, web)
+    wait_for(lambda: b"page" in fetch(port), "it is served when there may be a process for it")
+    assert rdock.ok("inspect", "-f", "{{.State.Running}} {{.RestartCount}}", "web") == "true 0"
+    rdock.ok("rm", "-f", "web")
 
 
 def test_addresses_of_what_was_killed_are_free(net: Rdock) -> None:
@@ -472,6 +515,77 @@ def test_servers_that_the_user_gives(net: Rdock) -> None:
     assert re.findall("nameserver (.*)", conf) == ["192.0.2.53"] and "ndots:0" not in conf
 
 
+# Answers every question with 192.0.2.8, and says who has asked.
+DNS_SERVER = """
+import socket
+waiting = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+waiting.bind(("", 53))
+print("ready", flush=True)
+while True:
+    text, peer = waiting.recvfrom(512)
+    print("asked by", peer[0], flush=True)
+    head = text[:2] + bytes.fromhex("8180 0001 0001 0000 0000")
+    waiting.sendto(head + text[12:] + bytes.fromhex("c00c 0001 0001 0000003c 0004 c0000208"), peer)
+"""
+
+
+def test_a_server_of_names_in_a_container(net: Rdock) -> None:
+    """`--dns` may name a container, of the same network: to others it is as far away as all that is there."""
+    python = Path("/usr/bin/python3")
+    if not python.exists():
+        pytest.skip(f"no {python} to be a server in a container")
+    programs = [word for path in ("/usr", "/lib", "/lib64") for word in ("-v", f"{path}:{path}:ro")]
+    net.ok("run", "-d", "--name", "dns", "--network", "front", *programs, STARTER, str(python), "-c", DNS_SERVER)
+    wait_for(lambda: "ready" in net.ok("logs", "dns"), "it listens")
+    server = address(net, "dns")
+    net.ok("run", "-d", "--name", "user", "--network", "back", "--network", "front", "--dns", server, *SLEEP)
+    net.ok("run", "-d", "--name", "apart", "--network", "back", "--dns", server, *SLEEP)
+    lookup = ("nslookup", "-type=a", "some.where.test")
+    assert "192.0.2.8" in net.ok("exec", "user", *lookup)
+    gateway = net.ok("inspect", "-f", "{{.NetworkSettings.Networks.front.Gateway}}", "user")
+    assert set(net.ok("logs", "dns").split("\n")) == {"ready", f"asked by {gateway}"}
+    assert names(net, "user", "dns") == [server], "names of containers are known all the same"
+    asked = net.ok("logs", "dns").count("asked")
+    assert "192.0.2.8" not in net("exec", "apart", *lookup).out
+    assert net.ok("logs", "dns").count("asked") == asked
+
+
+def test_a_damaged_record_concerns_its_own_network_only(own_rdock: Rdock) -> None:
+    made = {name: own_rdock.ok("network", "create", name) for name in ("front", "back")}
+    for name, network in (("user", "front"), ("web", "front"), ("far", "back")):
+        own_rdock.ok("run", "-d", "--name", name, "--network", network, *SLEEP)
+    own = address(own_rdock, "web")
+    assert names(own_rdock, "user", "web") == [own] and names(own_rdock, "far", "far")
+    for suffix in (".leases", ".json"):
+        record = own_rdock.home.data / "networks" / f"{made['back']}{suffix}"
+        before = record.read_text()
+        record.write_text("{")
+        own_rdock.ok("rename", "web", "other")
+        assert names(own_rdock, "user", "other") == [own] and not names(own_rdock, "user", "web"), suffix
+        own_rdock.ok("rename", "other", "web")
+        record.write_text(before)
+    own_rdock.ok("rm", "-f", *own_rdock.ok("ps", "-aq").split())
+    own_rdock.ok("network", "rm", "front", "back")
+
+
+def test_names_go_with_those_who_see_to_a_container(net: Rdock) -> None:
+    """Whose keeper and monitor are killed is not started, and its name means nobody, though none looks after it."""
+    for name in ("user", "gone", "other"):
+        net.ok("run", "-d", "--name", name, "--network", "name=front,alias=each", *SLEEP)
+    assert len(names(net, "user", "each")) == 3 and names(net, "user", "gone")
+    short = net.ok("inspect", "-f", "{{.Id}}", "gone")[:12]
+    # What asks runs already: every command would clear away after the dead.
+    asking = net.start("exec", "user", "sh", "-c", "sleep 3; nslookup -type=a each; nslookup -type=a gone")
+    wait_for(lambda: "sleep 3" in net.ok("top", "user"), "it is about to ask")
+    for title in ("rdock-keeper", "rdock-monitor"):
+        for pid in processes(net, title):
+            if short in Path(f"/proc/{pid}/cmdline").read_text():
+                os.kill(pid, signal.SIGKILL)
+    out = asking.communicate(timeout=30)[0].decode()
+    found = re.findall(r"^Address: (\S+)$", out, re.M)
+    assert sorted(found) == sorted([address(net, "user"), address(net, "other")]), out
+
+
 @pytest.mark.parametrize("options", [("-i", "-p", "80", "-p", "81"), ("-p", "20000-20130:20000-20130")])
 def test_a_monitor_is_killed_that_holds_many_sockets(rdock: Rdock, options: tuple[str, ...]) -> None:
     """All of them are for the next one, so that the container does not notice."""
@@ -514,3 +628,48 @@ def test_an_interface_with_another_name_goes_all_the_same(net: Rdock) -> None:
     net.ok("exec", "sly", "sh", "-c", "ip link add link lo name eth0 type ipvlan 2>/dev/null || true")
     net.ok("network", "connect", "front", "sly")
     assert "eth0" in net.ok("exec", "sly", "ls", "/sys/class/net").split()
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("driver", ["bridge", "macvlan"])
+def test_an_address_leaves_a_namespace_that_lives_on(rdock: Rdock, driver: str, killed: bool) -> None:
+    """By a container that shares it: the next one has the address alone."""
+    if killed and driver == "macvlan":
+        pytest.skip("of a macvlan nobody knows where it is")
+    rdock.ok("network", "create", "-d", driver, "given")
+    try:
+        rdock.ok("run", "-d", "--name", "first", "--network", "given", *SLEEP)
+        own = address(rdock, "first")
+        keepers = {title: processes(rdock, title) for title in ("rdock-keeper", "rdock-monitor")}
+        rdock.ok("run", "-d", "--name", "sharer", "--network", "container:first", *SLEEP)
+        assert own in rdock.ok("exec", "sharer", "ip", "-4", "addr")
+        if killed:
+            for title, pids in keepers.items():
+                for pid in pids:
+                    assert name_of(pid) == title
+                    os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: rdock.ok("inspect", "-f", "{{.State.Running}}", "first") == "false", "it has ended")
+        else:
+            rdock.ok("kill", "first")
+            rdock.ok("wait", "first")
+            assert own not in rdock.ok("exec", "sharer", "ip", "-4", "addr")
+        rdock.ok("run", "-d", "--name", "next", "--network", "given", *SLEEP)
+        assert address(rdock, "next") == own
+        assert rdock.ok("exec", "sharer", "ls", "/sys/class/net") == "lo"
+    finally:
+        rdock("rm", "-f", "sharer", "first", "next")
+        rdock.ok("network", "rm", "given")
+
+
+def test_a_macvlan_with_another_name_goes_all_the_same(rdock: Rdock) -> None:
+    rdock.ok("network", "create", "-d", "macvlan", "given")
+    try:
+        rdock.ok("run", "-d", "--name", "sly", "--cap-add", "NET_ADMIN", *SLEEP)
+        rdock.ok("network", "connect", "given", "sly")
+        hide = "ip link set eth1 down; ip link set eth1 name hid; ip link set hid up; ip -o link"
+        assert "hid" in rdock.ok("exec", "sly", "sh", "-c", hide)
+        rdock.ok("network", "disconnect", "given", "sly")
+        assert set(rdock.ok("exec", "sly", "ls", "/sys/class/net").split()) == {"lo", "eth0"}
+    finally:
+        rdock("rm", "-f", "sly")
+        rdock.ok("network", "rm", "given")

@@ -16,8 +16,8 @@ import pytest
 
 from rdock.state.record import Lock
 from tests.cli.conftest import wait_for
-from tests.cli.test_bridge import LOGGING_WEB, SLEEP, address, kill, net, processes, reaches
-from tests.cli.test_network import fetch, free_port
+from tests.cli.test_bridge import LOGGING_WEB, SLEEP, address, connects, kill, net, processes, reaches
+from tests.cli.test_network import fetch, free_port, host_address, server
 from tests.conftest import STARTER
 from tests.program import Rdock
 
@@ -209,3 +209,108 @@ def test_gw_priority_while_it_runs(priorities: Rdock) -> None:
     assert leads_to("front")
     rdock.ok("restart", "-t", "0", "web")
     assert leads_to("front")
+
+
+# -- networks that are removed while there is no hub -------------------------------------------------
+
+
+def _shared(rdock: Rdock, *command: str) -> str:
+    """What a program says in the shared network namespace."""
+    (hub,) = processes(rdock, "rdock-network")
+    script = 'for fd in /proc/"$1"/fd/*; do case $(readlink "$fd") in net:*) break; esac; done; shift; '
+    return rdock.ok("unshare", "sh", "-c", script + 'exec nsenter --net="$fd" "$@"', "sh", str(hub), *command)
+
+
+def _ways_out(rdock: Rdock) -> str:
+    return _shared(rdock, "/usr/sbin/nft", "list", "set", "inet", "rdock", "outward")
+
+
+def test_a_network_is_removed_while_there_is_no_hub(net: Rdock) -> None:
+    """Its bridge goes, and its way out: a later one of the same name and addresses has neither."""
+    bridge = "com.docker.network.bridge.name=mine"
+    words = ("network", "create", "-o", bridge, "--subnet", "10.109.0.0/24")
+    net.ok("run", "-d", "--name", "other", *SLEEP)
+    try:
+        for stopped in (False, True):
+            net.ok(*words, "gone")
+            net.ok("run", "--rm", "--network", "gone", STARTER, "true")
+            before = _shared(net, "/usr/sbin/ip", "-o", "link")
+            assert "mine:" in before and '"mine"' in _ways_out(net)
+            (hub,), monitors = processes(net, "rdock-network"), processes(net, "rdock-monitor")
+            for pid in monitors if stopped else ():
+                os.kill(pid, signal.SIGSTOP)
+            os.kill(hub, signal.SIGKILL)
+            try:
+                net.ok("network", "rm", "gone")
+            finally:
+                for pid in monitors if stopped else ():
+                    os.kill(pid, signal.SIGCONT)
+            wait_for(lambda: processes(net, "rdock-network") not in ([], [hub]), "another hub")  # noqa: B023
+            assert "mine:" not in _shared(net, "/usr/sbin/ip", "-o", "link")
+            assert '"mine"' not in _ways_out(net) and '"rdock0"' in _ways_out(net)
+    finally:
+        net("network", "rm", "gone")
+
+
+def test_a_network_is_removed_while_the_hub_does_not_answer(net: Rdock) -> None:
+    net.ok("run", "-d", "--name", "other", *SLEEP)
+    net.ok("network", "create", "--subnet", "10.109.0.0/24", "gone")
+    net.ok("run", "--rm", "--network", "gone", STARTER, "true")
+    (hub,) = processes(net, "rdock-network")
+    os.kill(hub, signal.SIGSTOP)
+    try:
+        begin = time.monotonic()
+        net.ok("network", "rm", "gone")
+        assert time.monotonic() - begin < 10
+    finally:
+        os.kill(hub, signal.SIGCONT)
+    net.ok("network", "create", "--subnet", "10.109.0.0/24", "next")
+    try:
+        # Two bridges with these addresses would have one route between them.
+        net.ok("run", "--rm", "--network", "next", STARTER, "sh", "-c", "ping -c 1 -W 2 10.109.0.1")
+        assert _shared(net, "/usr/sbin/ip", "-4", "-o", "addr").count("10.109.0.1/") == 1
+    finally:
+        net.ok("network", "rm", "next")
+
+
+# -- slirp4netns that ends ---------------------------------------------------------------------------
+
+
+def test_the_way_out_comes_back_however_often_it_is_killed(net: Rdock) -> None:
+    net.ok("run", "-d", "--name", "user", "--network", "front", *SLEEP)
+    pauses = []
+    for _ in range(6):
+        kill(net, "slirp4netns")
+        begin = time.monotonic()
+        (pid,) = processes(net, "slirp4netns")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: processes(net, "slirp4netns") not in ([], [pid]), "another one")  # noqa: B023
+        pauses.append(time.monotonic() - begin)
+        if pauses[-1] > 3:
+            break
+    assert pauses[-1] > 1, "it is not started without a pause"
+    with server("0.0.0.0") as port:
+        wait_for(lambda: connects(net, "user", host_address(), port), "the way out")
+
+
+def test_whoever_starts_a_container_is_told_that_there_is_no_way_out(own_rdock: Rdock, tmp_path: Path) -> None:
+    """Once, and why; one that is to have none is not told."""
+    rdock = own_rdock
+    program = tmp_path / "slirp4netns"
+    program.write_text("#!/bin/sh\necho 'cannot do it' >&2\nexit 1\n")
+    program.chmod(0o755)
+    tmp_path.chmod(0o755)
+    rdock.ok("network", "create", "--internal", "closed")
+    environment = {"PATH": f"{tmp_path}:/usr/local/bin:/usr/bin:/bin"}
+    note = "rdock: note: this container has no way out of here: slirp4netns failed: cannot do it\n"
+    result = rdock("run", "-d", "--name", "user", *SLEEP, env=environment)
+    assert (result.code, result.err) == (0, note)
+    result = rdock("run", "--rm", "--network", "closed", STARTER, "true", env=environment)
+    assert (result.code, result.err) == (0, "")
+    program.unlink()
+    program.symlink_to("/usr/bin/slirp4netns")
+    with server("0.0.0.0") as port:
+        wait_for(lambda: connects(rdock, "user", host_address(), port), "the way out, now that there can be one")
+    rdock.ok("restart", "-t", "0", "user")
+    rdock.ok("rm", "-f", "user")
+    rdock.ok("network", "rm", "closed")

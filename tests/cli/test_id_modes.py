@@ -220,5 +220,5 @@ def test_without_slirp4netns(own_rdock: Rdock) -> None:
     hint = "sudo apt-get install slirp4netns, or use --network host or none"
     note = f"rdock: note: this container has no way out of here: {missing}"
     lines = inside(own_rdock, script).splitlines()
-    assert len(lines.pop(6)) == 64
+    assert len(lines.pop(4)) == 64
     assert lines == [note, hint, "eth0", "lo", note, hint, "page", "web", f"rdock: {missing}", hint, "code 125"]

@@ -367,3 +367,17 @@ def test_ps_inspect_and_events(rdock: Rdock, tmp_path: Path) -> None:
         "events", "--since", since, "--until", "0s", "-f", "volume=told", "--format", "{{.Action}} {{.Actor.ID}}"
     )
     assert lines.splitlines() == ["create told", "mount told", "unmount told", "destroy told"]
+
+
+def test_what_was_prepared_is_there_with_each_runtime(rdock: Rdock, runtime: str, tmp_path: Path) -> None:
+    inside(rdock, "mkdir /v/sub; echo in >/v/sub/f", "-v", "data:/v")
+    rdock.ok("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory")
+    (tmp_path / "file").write_text("below\n")
+    found = inside(
+        rdock, "cat /s/f /o/file; echo >/o/new; touch /m/f /v/g; ls -d /i/bin; touch /i/x /r/x 2>&1; true",
+        "-v", "data:/v", "--mount", "src=data,dst=/s,volume-subpath=sub", "-v", "memory:/m", "-v", f"{tmp_path}:/o:O",
+        "--mount", f"type=image,src={STARTER},dst=/i",
+        "--mount", f"type=bind,src={tmp_path},dst=/r,ro,bind-recursive=writable",
+    )  # fmt: skip
+    assert found.splitlines()[:3] == ["in", "below", "/i/bin"] and found.count("Read-only file system") == 2
+    assert os.listdir(tmp_path) == ["file"]

@@ -286,7 +286,7 @@ def test_what_joins_is_hidden_from_the_other(rdock: Rdock) -> None:
         (["--ipc", "container:../../x"], "No such container: ../../x"),
         (["--uts", "container:x"], "--uts: invalid UTS mode"),
         (["--uts", "host", "--hostname", "x"], "conflicting options: hostname and the UTS mode"),
-        (["--userns", "keep-id"], "--userns: invalid USER mode"),
+        (["--userns", "ns:/proc/1/ns/user"], "--userns: invalid USER mode"),
         (["--cgroupns", "nosuch"], "--cgroupns: invalid CGROUP mode"),
     ],
 )

@@ -10,6 +10,7 @@ import tarfile
 from pathlib import Path
 
 from tests.cli.conftest import store
+from tests.cli.terminal import Terminal
 from tests.conftest import STARTER
 from tests.program import Rdock, Result
 
@@ -26,6 +27,34 @@ def test_a_command(rdock: Rdock) -> None:
     result = rdock("unshare", "/nonexistent")
     assert (result.code, result.err) == (127, "rdock: /nonexistent: command not found\n")
     assert rdock("unshare", "/etc/passwd").code == 126
+
+
+def test_a_shell_to_clean_up(own_rdock: Rdock, tmp_path: Path) -> None:
+    """Of what other ids have left; at a terminal, in its directory, and with one id only as well."""
+    tmp_path.chmod(0o777)
+    options = ("--network", "none", "-v", f"{tmp_path}:/x", "-u", "70")
+    own_rdock.ok("run", "--rm", *options, STARTER, "sh", "-c", "mkdir /x/a; chmod 700 /x/a; echo >/x/a/b")
+    environment = own_rdock.environment() | {"SHELL": "/bin/sh"}
+    own_rdock.variables["SHELL"] = "/bin/sh"
+    with Terminal(own_rdock, "unshare") as terminal:
+        terminal.type(f"cd {tmp_path}; stat -c 'owner %u' a/b; rm -r a; tty; echo $RDOCK_GRAPHROOT; exit 3\n")
+        assert terminal.end() == 3
+    shown = terminal.seen.decode()
+    assert "owner 70\r\n" in shown and "/dev/pts/" in shown and f"{own_rdock.home.data}\r\n" in shown, shown
+    assert not os.listdir(tmp_path)
+    done = subprocess.run(
+        own_rdock.argv("unshare"),
+        env=environment,
+        cwd=tmp_path,
+        input="pwd; kill -9 $$",
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (-9, f"{tmp_path}\n")
+    single = Rdock(own_rdock.home, ["--id-mode", "single"])
+    script = "id -u; cat /proc/self/uid_map; test -d $RDOCK_RUNROOT; : >made"
+    assert single("unshare", "sh", "-c", script, cwd=tmp_path).out.split() == ["0", "0", str(os.getuid()), "1"]
+    assert (tmp_path / "made").stat().st_uid == os.getuid()
 
 
 def test_it_is_the_same_store(rdock: Rdock, storage: str) -> None:

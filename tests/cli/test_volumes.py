@@ -236,6 +236,21 @@ def test_removing_and_creating_at_once(rdock: Rdock) -> None:
     assert rdock("volume", "rm", "data").code == 1
 
 
+def test_a_volume_that_a_killed_create_has_not_made(rdock: Rdock) -> None:
+    """The container is put in its place first; its volumes are made when it starts."""
+    rdock.ok("create", "--name", "box", "--network", "none", "-v", "data:/d", "-v", "/a", "--mount",
+             "dst=/b,src=labelled,volume-label=x=y", STARTER, "touch", "/d/f", "/a/f", "/b/f")  # fmt: skip
+    before = names(rdock)
+    for name in before:
+        rdock.ok("unshare", "rm", "-rf", str(rdock.home.data / "volumes" / name))
+    assert names(rdock) == []
+    rdock.ok("start", "-a", "box")
+    assert names(rdock) == before
+    assert rdock.ok("volume", "inspect", "-f", "{{.Labels.x}}", "labelled") == "y"
+    rdock.ok("rm", "-v", "box")
+    assert names(rdock) == ["data", "labelled"]
+
+
 # -- copy-up ---------------------------------------------------------------------------------------
 
 _CONTENT = """
@@ -336,7 +351,7 @@ def test_killed_while_copying(own_rdock: Rdock) -> None:
 
 def test_export_and_import(rdock: Rdock, fresh_rdock: Rdock, tmp_path: Path) -> None:
     """What containers see is the same in another store: owners, modes, times, links, names like whiteouts."""
-    script = _CONTENT.replace("mkdir -p /c/sub", "mkdir -p /c/sub /c/.wh.x") + "touch /c/.wh.file"
+    script = _CONTENT.replace("mkdir -p /c/sub/deep", "mkdir -p /c/sub/deep /c/.wh.x && touch /c/.wh.file")
     image = image_with(rdock, "with-content", script)
     wanted = inside(rdock, _LOOK, "-v", "data:/c", image=image)
     path = tmp_path / "data.tar"

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from rdock.linux import links
-from rdock.network import dns, dns_streams, dns_upstream
+from rdock.network import dns, dns_streams, dns_upstream, inside
 from rdock.network.dns import NameServer, View
 from tests import netspace
 from tests.namespace import in_namespace
@@ -89,13 +89,13 @@ class Laboratory:
             space.settle()
         self.views: dict[str, View] = {}
         for address in ("172.30.1.2", "fd00:1::2"):
-            self.views[address] = View(NAMES, REVERSE, outside=True)
-        self.views["172.30.2.2"] = View({"web": ["172.30.2.7"]}, {}, outside=False)
+            self.views[address] = View(NAMES, REVERSE, outside=True, container="a")
+        self.views["172.30.2.2"] = View({"web": ["172.30.2.7"]}, {}, outside=False, container="b")
         self.servers = list(servers)
         self.shared.enter()
         udp, tcp = dns.open_sockets()
         self.host.enter()
-        self.server = NameServer(udp, tcp, self._view, lambda _: list(self.servers))
+        self.server = NameServer(udp, tcp, self._view, lambda: list(self.servers), inside.maker(self.shared.fd))
         self.turns = 0
         self.problem: BaseException | None = None
         if loop:
@@ -309,7 +309,7 @@ def test_nobody_asks_in_the_name_of_a_container_of_another_bridge() -> None:
 def _forged() -> None:
     lab = Laboratory("127.0.0.53")
     fake = Fake(lab.host, "127.0.0.53", silent)
-    lab.views["172.30.2.2"] = lab.views["fd00:2::2"] = View({}, {}, outside=True)
+    lab.views["172.30.2.2"] = lab.views["fd00:2::2"] = View({}, {}, outside=True, container="b")
     text = question("example.org")
     for address, gateway in (("172.30.1.2", "172.30.2.1"), ("fd00:1::2", "fd00:2::1"), ("fd00:1::2", GATEWAY6)):
         if not lab.b.ip("addr", "show", "to", address):
@@ -330,7 +330,7 @@ def _forged() -> None:
         liar.sendall(framed(question("web")))
         assert code(receive(liar)) == 5
     # With one's own address one may ask anybody's gateway.
-    links.delete_address(lab.b.route, "eth0", "fd00:1::2/128")
+    lab.b.run("ip", "addr", "del", "fd00:1::2/128", "dev", "eth0")
     assert lab.answer(text, space=lab.b, of=GATEWAY6) == reply_to(text)
 
 
@@ -526,7 +526,7 @@ def test_a_greedy_client_leaves_room_for_others() -> None:
 def _greedy() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     lab = Laboratory("127.0.0.53")  # room for 96 questions, so 24 of each
-    lab.views["172.30.2.2"] = View({}, {}, outside=True)
+    lab.views["172.30.2.2"] = View({}, {}, outside=True, container="b")
     fake = Fake(lab.host, "127.0.0.53", silent)
     with changed(dns_upstream, _RETRY=1.0, _LAST=1.0), lab.a.socket(socket.SOCK_DGRAM) as client:
         client.connect((GATEWAY, 53))
@@ -543,6 +543,90 @@ def _greedy() -> None:
     assert code(lab.answer(question("example.org"))) == 0
     assert len(lab.server.wanted()) == 2
     lab.until(lambda: lab.server.timeout() is None)
+
+
+def test_a_container_with_many_addresses_is_one() -> None:
+    in_namespace(_many_addresses)
+
+
+def _many_addresses() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    lab = Laboratory("127.0.0.53")  # room for 96 questions, so 24 of each, and for 32 streams
+    fake = Fake(lab.host, "127.0.0.53", silent)
+    own = ["172.30.1.2", "fd00:1::2", *(f"172.30.1.{at}" for at in range(10, 14))]
+    streams = []
+    for address in own:
+        if address not in lab.views:
+            links.add_address(lab.a.route, "eth0", f"{address}/24")
+            lab.views[address] = lab.views["172.30.1.2"]
+        gateway = GATEWAY6 if ":" in address else GATEWAY
+        with lab.a.socket(socket.SOCK_DGRAM, address) as client:
+            for at in range(24):
+                client.sendto(question(f"host{at}.example.org"), (gateway, 53))
+        for _ in range(8):
+            streams.append(lab.a.socket(socket.SOCK_STREAM, address))
+            streams[-1].connect((gateway, 53))
+    lab.answer(question("web"))  # all that came before has been seen to
+    assert len(fake.asked) == 24
+    lab.views["172.30.2.2"] = View({}, {}, outside=True, container="b")
+    fake.behave = well
+    for transport in ("+notcp", "+tcp"):
+        assert lab.dig("+short", transport, "example.org", space=lab.b, of="172.30.2.1") == "192.0.2.7\n", transport
+
+
+def test_the_containers_of_a_bridge_leave_room_for_others() -> None:
+    in_namespace(_crowded_bridge)
+
+
+def _crowded_bridge() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    lab = Laboratory("127.0.0.53")  # room for 96 questions
+    fake = Fake(lab.host, "127.0.0.53", silent)
+    with changed(dns_upstream, _RETRY=1.0, _LAST=1.0), contextlib.ExitStack() as clients:
+        for at in range(10, 15):
+            address = f"172.30.1.{at}"
+            links.add_address(lab.a.route, "eth0", f"{address}/24")
+            lab.views[address] = View({}, {}, outside=True, container=address)
+            client = clients.enter_context(lab.a.socket(socket.SOCK_DGRAM, address))
+            for number in range(24):
+                client.sendto(question(f"host{number}.example.org"), (GATEWAY, 53))
+        lab.answer(question("web"))  # all that came before has been seen to
+        assert 40 <= len(fake.asked) < 48
+        lab.views["172.30.2.2"] = View({}, {}, outside=True, container="b")
+        fake.behave = well
+        assert code(lab.answer(question("example.org"), space=lab.b, of="172.30.2.1")) == 0
+        assert code(lab.answer(question("example.org"))) == 0, "another on the same bridge"
+    # What waited is asked again, in the place of what it had; then all is as before.
+    lab.until(lambda: len(lab.server.wanted()) == 2 and lab.server.timeout() is None)
+    assert len(fake.asked) > 80
+
+
+def test_a_server_that_is_a_container() -> None:
+    in_namespace(_near_server)
+
+
+def _near_server() -> None:
+    lab = Laboratory("127.0.0.53")
+    hosts = Fake(lab.host, "127.0.0.53", well)
+    for address in ("172.30.1.7", "fd00:1::7"):
+        links.add_address(lab.a.route, "eth0", f"{address}/{64 if ':' in address else 24}")
+    near = {address: Fake(lab.a, address, lambda text: [reply_to(text, address="192.0.2.8")])
+            for address in ("172.30.1.7", "fd00:1::7")}  # fmt: skip
+    for address, fake in near.items():
+        asking = lab.views["172.30.1.2"]
+        lab.views["172.30.1.2"] = asking._replace(servers=[address], near=frozenset([address]))
+        for transport in ("+notcp", "+tcp"):
+            assert lab.dig("+short", transport, "example.org") == "192.0.2.8\n", (address, transport)
+        assert fake.asked[0][1][0] == (GATEWAY6 if ":" in address else GATEWAY)
+        assert len(fake.by_tcp) == 1
+        assert lab.dig("+short", "web") == "172.30.1.2\n"
+    assert not hosts.asked
+    # One that is elsewhere is asked from the host, and the host's own are not.
+    lab.views["172.30.1.2"] = lab.views["172.30.1.2"]._replace(servers=["127.0.0.54"], near=frozenset())
+    elsewhere = Fake(lab.host, "127.0.0.54", well)
+    assert lab.dig("+short", "example.org") == "192.0.2.7\n"
+    assert elsewhere.asked and not hosts.asked
+    lab.until(lambda: len(lab.server.wanted()) == 2)
 
 
 def test_no_descriptors_left() -> None:

@@ -495,7 +495,7 @@ def test_debian_tree_is_unpacked_as_gnu_tar_does(in_namespace: InNamespace, plac
 
 def _run_copied(base: str, name: str) -> str:
     """The same by what unpacks for `cp -`, into a directory that has something in it already."""
-    from rdock.container import copy_archive
+    from rdock.container import copy_archive, owners
 
     root = Path(base)
     outside, cwd = _make_surroundings(root)
@@ -507,7 +507,8 @@ def _run_copied(base: str, name: str) -> str:
     descriptors = len(os.listdir("/proc/self/fd"))
     fd = os.open(target, os.O_PATH | os.O_DIRECTORY)
     try:
-        copy_archive.unpack(split(hostile_tar.cases(str(outside))[name]), fd, archive=True, note=lambda _: None)
+        members = split(hostile_tar.cases(str(outside))[name])
+        copy_archive.unpack(members, fd, owners.own(), archive=True, note=lambda _: None)
         outcome = "made"
     except RdockError as e:
         assert e.message.isprintable() and len(e.message) < 1000, repr(e.message)

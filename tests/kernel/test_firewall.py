@@ -286,6 +286,42 @@ def _errors(target: str) -> None:
     assert refused(lab.a, target, 81) == {"tcp": True, "udp": True}  # the latter by ICMP
 
 
+# -- in another's name -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("honest", "gateway"), [("172.30.1.2", ROUTER["br-a"]), ("fd00:1::2", ROUTER6["br-a"])], ids=["ipv4", "ipv6"]
+)
+@pytest.mark.parametrize("checked", [True, False])
+def test_nobody_speaks_in_the_name_of_another_bridges_container(honest: str, gateway: str, checked: bool) -> None:
+    """To a socket that waits for that one's answer, whose connection the firewall knows."""
+    in_namespace(_in_anothers_name, honest, gateway, checked)
+
+
+def _in_anothers_name(honest: str, gateway: str, checked: bool) -> None:
+    if not checked:
+        nftables.has_no_way_back = lambda: nftables._expression("fib-of-old")
+    lab = Laboratory()
+    assert both(lab.b, lab.router, (ROUTER6 if ":" in honest else ROUTER)["br-b"], 53)  # it knows the way by now
+    with (
+        lab.router.socket(socket.SOCK_DGRAM, gateway) as asking,
+        lab.a.socket(socket.SOCK_DGRAM, honest, 80) as answering,
+        _transparent(lab.b, socket.SOCK_DGRAM, honest, 80) as lying,
+    ):
+        asking.connect((honest, 80))
+        asking.send(b"ask")
+        data, peer = answering.recvfrom(10)
+        asking.settimeout(netspace.SILENCE)
+        lying.sendto(b"a lie", peer)
+        if checked or ":" not in honest:
+            with pytest.raises(TimeoutError):
+                asking.recv(10)
+        else:
+            assert asking.recv(10) == b"a lie"  # so that the silence with the rules is theirs
+        answering.sendto(data, peer)
+        assert asking.recv(10) == b"ask"
+
+
 # -- transparent sockets -------------------------------------------------------------------------
 
 
@@ -312,13 +348,13 @@ def _forwarder(client: str, target: str) -> None:
     assert neither(lab.b, lab.router, client, at=everything)
 
 
-def _transparent(router: Space, kind: int, client: str) -> socket.socket:
+def _transparent(router: Space, kind: int, client: str, port: int = 4444) -> socket.socket:
     """A socket of the router's that speaks as a client of elsewhere."""
     router.enter()
     made = socket.socket(socket.AF_INET6 if ":" in client else socket.AF_INET, kind)
     made.settimeout(netspace.PATIENCE)
     made.setsockopt(*((SOL_IPV6, IPV6_TRANSPARENT) if ":" in client else (socket.SOL_IP, IP_TRANSPARENT)), 1)
-    made.bind((client, 4444))
+    made.bind((client, port))
     return made
 
 
@@ -378,6 +414,7 @@ def _nft() -> None:
     assert (outward["name"], outward["type"], sorted(outward["elem"])) == ("outward", "ifname", ["br-a", "br-b"])
     chains = {c["chain"]["name"]: c["chain"] for c in listed if "chain" in c}
     assert {name: (c["type"], c["hook"], c["prio"], c["policy"]) for name, c in chains.items()} == {
+        "sources": ("filter", "prerouting", -300, "accept"),
         "input": ("filter", "input", 0, "drop"),
         "forward": ("filter", "forward", 0, "drop"),
         "prerouting": ("filter", "prerouting", -150, "accept"),
@@ -393,6 +430,9 @@ def _nft() -> None:
         'iifname != "tap0" udp dport 53 accept',
         'iifname != "tap0" tcp dport 53 accept',
         'oifname "tap0" masquerade',
+        "ip6 saddr :: accept",
+        "ip6 saddr fe80::/10 accept",
+        "meta nfproto ipv6 fib saddr . iif oif missing drop",
     ):
         assert rule in text
     firewall.close_network(lab.nl, "br-a")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import resource
@@ -12,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -368,6 +370,92 @@ def _broken_off(lab: Lab) -> list[bool]:
 
 def test_a_reset_passes_through(in_lab: Callable[..., Any]) -> None:
     assert in_lab(_broken_off) == [True, True]
+
+
+def _early_answers(lab: Lab) -> tuple[int, int]:
+    """How many of fifty clients see an answer that comes while they are still sending, and how many cannot go on."""
+    server = lab.listen()
+    port = lab.forward()
+
+    def refuse() -> None:
+        for _ in range(50):
+            served, _ = server.accept()
+            served.recv(1000)
+            served.sendall(b"413 too large")
+            served.close()  # with much that is not read
+
+    thread = threading.Thread(target=refuse)
+    thread.start()
+    answers = stopped = 0
+    for _ in range(50):
+        client = lab.connect(port)
+        try:
+            for _ in range(400):
+                client.sendall(bytes(65536))
+        except OSError:
+            stopped += 1
+        try:
+            answers += client.recv(100) == b"413 too large"
+        except OSError:
+            pass
+        client.close()
+    thread.join()
+    wait_until(lambda: lab.descriptors() <= idle_descriptors(lab) + 8)
+    return answers, stopped
+
+
+def test_an_answer_that_comes_before_a_reset_arrives(in_lab: Callable[..., Any]) -> None:
+    assert in_lab(_early_answers) == (50, 50)
+
+
+def _last_words(lab: Lab, closes_first: bool) -> tuple[int, bool, float]:
+    """What a slow reader gets of who breaks off when the forwarder has all; and whether it is reset then."""
+    server = lab.listen()
+    port = lab.forward()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.bind((CLIENT, 0))
+    client.connect((HOST, port))
+    served, _ = server.accept()
+    client.sendall(b"unread")
+    select.select([served], [], [], 10)
+    size = 0
+    served.setblocking(False)
+    try:
+        while True:
+            size += served.send(bytes(1 << 16))
+    except BlockingIOError:
+        pass
+    if closes_first:
+        served.shutdown(socket.SHUT_WR)
+    # As much as fits on the way; the rest goes when the reader takes some, and is not lost with the reset.
+    client.settimeout(20)
+    got = 0
+    while any(fcntl.ioctl(served.fileno(), termios.TIOCOUTQ, bytes(4))):
+        got += len(client.recv(4096))
+    served.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    served.close()
+    time.sleep(0.2)
+    began = lab.seconds_of_cpu()
+    time.sleep(1)
+    spent = lab.seconds_of_cpu() - began
+    was_reset = False
+    try:
+        while part := client.recv(65536):
+            got += len(part)
+    except ConnectionResetError:
+        was_reset = True
+    client.close()
+    wait_until(lambda: lab.descriptors() <= idle_descriptors(lab) + 8)
+    return size - got, was_reset, spent
+
+
+@pytest.mark.parametrize("closes_first", [False, True])
+def test_what_was_said_before_a_reset_is_not_lost(in_lab: Callable[..., Any], closes_first: bool) -> None:
+    missing, was_reset, spent = in_lab(_last_words, closes_first)
+    assert missing == 0
+    assert was_reset != closes_first
+    assert spent < 0.1, "who waits for a slow reader does nothing else"
 
 
 # -- addresses -----------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_published_sockets_are_handed_over_without_a_forwarder() -> None:
     taken = before.listeners[0].socket.getsockname()
     found, fds = before.heritage()
     after = Publishing()
-    after.inherit(found, [os.dup(fd) for fd in fds])
+    after.inherit(found, [os.dup(fd) for fd in fds], before.bindings)
     before.release()
     with socket.socket() as late, pytest.raises(OSError, match="in use"):
         late.bind(taken)

@@ -393,7 +393,7 @@ def _owners(stack: list[Path], image: list[Path]) -> dict[bytes, tuple[str, tupl
     """What an export of a stack tells of its owners, with the image that it is of."""
     with Union([str(path) for path in stack]) as now, remembered.Owners([str(path) for path in image]) as owners:
         changes = compare(now, None)
-        data = b"".join(packing.pack(changes, now, is_layer=False, note=lambda _: None, owners=owners))
+        data = b"".join(packing.pack(changes, now, is_layer=False, note=lambda _: None, known=owners))
     kinds = {
         tarfile.REGTYPE: "file",
         tarfile.SYMTYPE: "symlink",

@@ -19,6 +19,7 @@ VIEW = View(
     {"web": ["172.30.1.2", "fd00::2"], "web.net": ["172.30.1.2"], "a.b": ["172.30.1.9"], "none": []},
     {"172.30.1.2": "web", "fd00::2": "web", "172.30.1.3": "x" * 64},
     outside=True,
+    container="a",
 )
 
 
@@ -230,6 +231,9 @@ def test_endpoints() -> None:
     assert resolvers.endpoint("fe80::1%7") == (sockets.AF_INET6, ("fe80::1", 53, 0, 7))
     with pytest.raises(OSError, match="no interface"):
         resolvers.endpoint("fe80::1%gone0")
+    for number in ("4294967296", "9" * 5000):
+        with pytest.raises(OSError, match="no such link"):
+            resolvers.endpoint(f"fe80::1%{number}")
 
 
 # -- what a loop waits for -----------------------------------------------------------------------

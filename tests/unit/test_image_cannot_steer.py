@@ -62,7 +62,7 @@ ENTRIES = [
 ]
 # What runs, where and as whom, and nothing else, is the image's to say.
 ITS_OWN = {"args", "env", "cwd", "user"}
-MAPPINGS = (Mapping(0, 1000, 1), Mapping(1, 100000, 65536))
+MAPPINGS = (Mapping(0, 0, 1), Mapping(1, 1, 65536))
 
 
 def computed(document: dict[str, Any], host: HostConfig) -> dict[str, Any]:

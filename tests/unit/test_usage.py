@@ -17,7 +17,7 @@ from rdock.errors import NotThereYet, UsageError
 # Options that are podman's.
 # Options and commands that podman has beside Docker's.
 PODMANS = {
-    **{name: {"--init-path", "--replace", "--rootfs"} for name in ("run", "create")},
+    **{name: {"--init-path", "--own", "--replace", "--rootfs"} for name in ("run", "create")},
     **{name: {"--latest"} for name in ("attach", "exec", "kill", "pause", "restart", "rm", "stop", "unpause", "wait")},
     "search": {"--list-tags"},
     "commit": {"--iidfile", "--quiet"},
