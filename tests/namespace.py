@@ -1,4 +1,4 @@
-"""Run a function of a test as root of a user namespace with the full range of ids."""
+"""Run a function of a test as root of a user namespace, with the full range of ids or with one id only."""
 
 from __future__ import annotations
 
@@ -27,6 +27,30 @@ def in_namespace(function: Callable[..., Any], *args: Any) -> Any:
     uids, gids = _range("/etc/subuid"), _range("/etc/subgid")
     if uids is None or gids is None or not shutil.which("newuidmap"):
         pytest.skip("this user has no subordinate ids, or newuidmap is not installed")
+
+    def give_range(pid: int) -> None:
+        subprocess.run(["newuidmap", str(pid), "0", str(os.getuid()), "1", "1", *uids], check=True)
+        subprocess.run(["newgidmap", str(pid), "0", str(os.getgid()), "1", "1", *gids], check=True)
+
+    return _call(function, args, give_range)
+
+
+def with_one_id(function: Callable[..., Any], *args: Any) -> Any:
+    """The same in a namespace of one id, as a user without subordinate ids has it."""
+
+    def give_one(pid: int) -> None:
+        for name, text in (
+            ("setgroups", "deny"),
+            ("uid_map", f"0 {os.getuid()} 1"),
+            ("gid_map", f"0 {os.getgid()} 1"),
+        ):
+            with open(f"/proc/{pid}/{name}", "w", encoding="ascii") as file:
+                file.write(text)
+
+    return _call(function, args, give_one)
+
+
+def _call(function: Callable[..., Any], args: tuple[Any, ...], give_ids: Callable[[int], None]) -> Any:
     ready, mapped, answer = os.pipe(), os.pipe(), os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -36,8 +60,7 @@ def in_namespace(function: Callable[..., Any], *args: Any) -> Any:
     try:
         problem = os.read(ready[0], 100)
         if problem == b"ready":
-            subprocess.run(["newuidmap", str(pid), "0", str(os.getuid()), "1", "1", *uids], check=True)
-            subprocess.run(["newgidmap", str(pid), "0", str(os.getgid()), "1", "1", *gids], check=True)
+            give_ids(pid)
             os.write(mapped[1], b"x")
         os.close(mapped[1])
         with open(answer[0], "rb") as pipe:
@@ -67,7 +90,9 @@ def _child(function: Callable[..., Any], args: tuple[Any, ...], ready: int, mapp
     try:
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
-        os.setgroups([])
+        with open("/proc/self/setgroups", encoding="ascii") as file:
+            if file.read() == "allow\n":
+                os.setgroups([])
         outcome = ("returned", function(*args))
     except pytest.skip.Exception as e:
         outcome = ("skipped", str(e))

@@ -136,7 +136,7 @@ def export(options: Options) -> int:
     with roots.opened(container) as root:
 
         def archive() -> Iterator[bytes]:
-            yield from pack(root.everything(), root.now, is_layer=False, note=_warn)
+            yield from pack(root.everything(), root.now, is_layer=False, note=_warn, known=root.known)
             root.check()
 
         with output_file.destination(path) as fd:

@@ -54,7 +54,7 @@ def commit(
 
 
 def _changeset(root: Root, warn: Callable[[str], None]) -> Iterator[bytes]:
-    yield from pack(root.changes(), root.now, is_layer=True, note=warn, was=root.image)
+    yield from pack(root.changes(), root.now, is_layer=True, note=warn, was=root.image, known=root.known)
     root.check()
 
 

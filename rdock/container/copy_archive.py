@@ -11,11 +11,11 @@ import errno
 import os
 import stat
 
-from rdock.container import owners
+from rdock.container import owners, roots
 from rdock.container.copying import Source
 from rdock.container.places import Place
-from rdock.errors import Conflict, DataLoss, InvalidParameter, RdockError, SystemFailure, reason
-from rdock.image import compression
+from rdock.errors import Conflict, DataLoss, InvalidParameter, NoSuchImage, RdockError, SystemFailure, reason
+from rdock.image import compression, images
 from rdock.image.extract import Owner, Tree, components
 from rdock.image.layer import allowed_xattrs
 from rdock.image.packing import pack_directory, pack_one
@@ -33,7 +33,9 @@ from rdock.image.tar import (
     printable,
 )
 from rdock.linux import idmap
-from rdock.storage.differences import compare
+from rdock.scope import scope
+from rdock.storage import layers, remembered
+from rdock.storage.differences import Parts, compare
 from rdock.storage.placing import mount_id
 from rdock.storage.union import Union
 
@@ -50,16 +52,40 @@ def stream(place: Place, source: Source, note: Callable[[str], None]) -> Iterato
     """The archive of what was named, in pieces. Raises SystemFailure, InvalidParameter."""
     name = os.fsencode(source.name)
     maps = owners.recorded(place.container)
-    if not source.is_directory:
-        if stat.S_ISSOCK(os.fstat(source.fd).st_mode):
-            raise InvalidParameter(f"cannot copy {source.path}: it is a socket")
-        yield from pack_one(name, source.fd, note=note, owners=maps)
-        return
-    here, root = os.fstat(source.fd), os.fstat(place.root)
-    is_root = (here.st_dev, here.st_ino) == (root.st_dev, root.st_ino)
-    hidden = [(part,) for part in (b"proc", b"sys", b"dev")] if is_root and place.kernels else []
-    with Union([f"/proc/self/fd/{source.fd}"], owners=maps) as union:
-        yield from pack_directory(name, compare(union, None, hidden=hidden), union, note=note)
+    with _remembered(place, source) as known:
+        if not source.is_directory:
+            if stat.S_ISSOCK(os.fstat(source.fd).st_mode):
+                raise InvalidParameter(f"cannot copy {source.path}: it is a socket")
+            yield from pack_one(name, source.fd, note=note, owners=maps, known=known)
+            return
+        here, root = os.fstat(source.fd), os.fstat(place.root)
+        is_root = (here.st_dev, here.st_ino) == (root.st_dev, root.st_ino)
+        hidden = [(part,) for part in (b"proc", b"sys", b"dev")] if is_root and place.kernels else []
+        with Union([f"/proc/self/fd/{source.fd}"], owners=maps) as union:
+            yield from pack_directory(name, compare(union, None, hidden=hidden), union, note=note, known=known)
+
+
+@scope
+def _remembered(place: Place, source: Source) -> Iterator[remembered.Owners | None]:
+    """Who knows the owners of what is streamed. A link that a volume got from the image is as in the image, too."""
+    below: list[str] = []
+    above = _path_inside(place.root, source.fd) if layers.remember_owners() else None
+    if above is not None and not place.container.rootfs:
+        try:
+            below = images.root_directories(images.lookup(place.container.image))
+        except NoSuchImage:
+            pass  # the container runs on without it
+    with roots.remembered_owners(place.container, below, above or ()) as known:
+        yield known
+
+
+def _path_inside(root: int, fd: int) -> Parts | None:
+    """Where something is below a root, as the kernel tells; None if it cannot."""
+    top, path = (os.readlink(b"/proc/self/fd/%d" % handle) for handle in (root, fd))
+    if path == top:
+        return ()
+    top = top.rstrip(b"/") + b"/"
+    return tuple(path[len(top) :].split(b"/")) if path.startswith(top) else None
 
 
 def unpack(chunks: Iterable[bytes], directory: int, maps: Maps, *, archive: bool, note: Callable[[str], None]) -> int:
@@ -67,6 +93,8 @@ def unpack(chunks: Iterable[bytes], directory: int, maps: Maps, *, archive: bool
 
     Files belong to whom it says, who has to be there with `archive`; without, those of others are root's. Raises
     DataLoss, Conflict, InvalidParameter, SystemFailure; what was unpacked until then stays.
+
+    With one id only `archive` has the owners of files and directories remembered, where their file system can.
     """
     # Opened anew, since nothing can be set on an O_PATH descriptor.
     root = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
@@ -121,6 +149,7 @@ class _Unpacking:
         self.archive, self.note = archive, note
         self.size = 0
         self.has_one_id = min(sum(m.size for m in maps.uids), sum(m.size for m in maps.gids)) == 1
+        self.remembers = archive and layers.remember_owners()
 
     def run(self, reader: Reader) -> None:
         while (entry := reader.next()) is not None:
@@ -150,6 +179,12 @@ class _Unpacking:
                 parts, entry.mode, self._owner(entry), entry.mtime, allowed_xattrs(entry)
             )  # fmt: skip
             self._tell(entry, failed)
+            if self.remembers:
+                fd = self.tree.open_directory(parts)
+                try:
+                    remembered.attach(fd, (entry.uid, entry.gid))
+                finally:
+                    os.close(fd)
         elif kind == SYMLINK:
             self.tree.make_symlink(parts, entry.link, self._owner(entry), entry.mtime)
         elif kind == HARD_LINK:
@@ -186,6 +221,8 @@ class _Unpacking:
             self.size += entry.real_size
             failed = self.tree.finish_file(fd, entry.mode, self._owner(entry), entry.mtime, allowed_xattrs(entry))
             self._tell(entry, failed)
+            if self.remembers:
+                remembered.attach(fd, (entry.uid, entry.gid))
         except BaseException:
             try:
                 os.unlink(parts[-1], dir_fd=self.tree.parent(parts))

@@ -12,10 +12,11 @@ from contextlib import ExitStack
 from rdock.container import mount_points, owners
 from rdock.container.containers import Container
 from rdock.container.spec import INIT_PATH
-from rdock.errors import InvalidParameter, NoSuchContainer, RdockError, SystemFailure, reason
+from rdock.errors import DataLoss, InvalidParameter, NoSuchContainer, RdockError, SystemFailure, reason
 from rdock.image import images
 from rdock.linux.inroot import RESOLVE_NO_SYMLINKS, open_in_root
 from rdock.scope import scope
+from rdock.storage import layers
 from rdock.storage.differences import Change, Parts, compare
 from rdock.storage.driver import COPIED
 from rdock.storage.union import Union, open_file
@@ -24,6 +25,8 @@ from rdock.values import Value
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rdock.storage.remembered import Owners
 
 # Where rdock's own mounts are; see spec.py and sandbox.py.
 _OWN = ("/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
@@ -37,6 +40,8 @@ class Root(Value):
     now: Union
     image: Union | None
     since: int
+    known: Owners | None
+    """Who knows whom files belong to where they themselves do not tell."""
 
     def changes(self) -> Iterator[Change]:
         """What is different from the image. Raises InvalidParameter if there is none; SystemFailure."""
@@ -92,7 +97,27 @@ def opened(container: Container) -> Iterator[Root]:
         except OSError as e:
             raise _failure(container, e) from e
         _flush(container)
-        yield Root(container, union, image, since)
+        yield Root(container, union, image, since, stack.enter_context(remembered_owners(container, below)))
+
+
+@scope
+def remembered_owners(container: Container, below: list[str], above: Parts = ()) -> Iterator[Owners | None]:
+    """Who knows the owners of a container's files, which are asked for by paths that begin at `above`, for a `with`.
+
+    None where there are ids enough. `below` are the image's layers. Raises SystemFailure.
+    """
+    if not layers.remember_owners():
+        yield None
+        return
+    from rdock.storage.remembered import Owners
+
+    try:
+        known = Owners(below, marks=container.driver == _FUSE, above=above)
+    except (OSError, DataLoss) as e:
+        why = reason(e) if isinstance(e, OSError) else e.message
+        raise SystemFailure(f"cannot read the owners of the image's files: {why}") from e
+    with known:
+        yield known
 
 
 def _failure(container: Container, error: OSError) -> RdockError:

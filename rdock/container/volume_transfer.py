@@ -14,8 +14,9 @@ from rdock.errors import DataLoss, InvalidParameter, NoSuchVolume, SystemFailure
 from rdock.image import layer
 from rdock.image.packing import pack
 from rdock.linux.tree import remove_tree
-from rdock.storage import staging
+from rdock.storage import layers, remembered, staging
 from rdock.storage.differences import compare
+from rdock.storage.remembered import Owners
 from rdock.storage.union import Union
 from rdock.volume import local_options, volumes
 
@@ -30,8 +31,10 @@ _PLAIN = (0o755, 0, 0)
 def export(name: str, note: Callable[[str], None]) -> Iterator[bytes]:
     """The archive, in pieces; `note` is told what is left out. Raises NoSuchVolume, InvalidParameter, SystemFailure."""
     try:
+        # With one id files carry their owners themselves; what cannot is not told of in a volume.
+        owners = Owners() if layers.remember_owners() else None
         with Union([_place(name)]) as content:
-            yield from pack(compare(content, None), content, is_layer=False, note=note)
+            yield from pack(compare(content, None), content, is_layer=False, note=note, known=owners)
     except OSError as e:
         raise SystemFailure(f"cannot read volume {name}: {reason(e)}") from e
 
@@ -65,7 +68,8 @@ def import_(name: str, chunks: Iterable[bytes], note: Callable[[str], None]) -> 
                     note(line)
                 if found.foreign:
                     note(
-                        f"{found.foreign} files belong to others in the archive, and to you here: this user has one id"
+                        f"{found.foreign} files belong to others in the archive, and to you here: this user has one id;"
+                        " an export names the others again, but of links and FIFOs"
                     )
                 _put_in_place(name, place, content)
             finally:
@@ -136,6 +140,7 @@ def _set_like(source: int, about: os.stat_result, target: int) -> None:
     mode, uid, gid = _identity(about)
     os.fchown(target, uid, gid)
     os.fchmod(target, mode)
+    remembered.forget(target)
     for name in os.listxattr(source):
         if name.startswith("user."):
             os.setxattr(target, name, os.getxattr(source, name))

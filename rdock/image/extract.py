@@ -131,11 +131,17 @@ class Tree:
             os.mkdir(parts[-1], 0o700, dir_fd=self.parent(parts))
             return True
 
+    def open_directory(self, parts: list[bytes]) -> int:
+        """A directory that is there, to set something on; the caller closes it."""
+        if not parts:
+            return os.dup(self.root)
+        return os.open(parts[-1], _READ | os.O_DIRECTORY, dir_fd=self.parent(parts))
+
     def set_directory(
         self, parts: list[bytes], mode: int, owner: Owner, mtime: int, xattrs: Mapping[str, bytes]
     ) -> list[str]:
         """Owner, mode and attributes now; the time at the end, since what is made in it still changes that."""
-        fd = os.open(parts[-1], _READ | os.O_DIRECTORY, dir_fd=self.parent(parts)) if parts else os.dup(self.root)
+        fd = self.open_directory(parts)
         try:
             failed = _set_metadata(fd, mode, owner, xattrs)
         finally:

@@ -30,6 +30,7 @@ from rdock.image.tar import (
     printable,
 )
 from rdock.linux import idmap
+from rdock.storage import remembered
 from rdock.storage.layers import Content
 from rdock.storage.space import check_space
 
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
 _WHITEOUT = b".wh."
 _OPAQUE = b".wh..wh..opq"
 _OPAQUE_XATTRS = {"user.overlay.opaque": b"y", "user.fuseoverlayfs.opaque": b"y"}
-# Attributes by which overlayfs, fuse-overlayfs and containers/storage steer themselves.
-_RESERVED_XATTRS = ("user.overlay.", "user.fuseoverlayfs.", "user.containers.")
+# Attributes by which overlayfs, fuse-overlayfs, containers/storage and rdock steer themselves.
+_RESERVED_XATTRS = ("user.overlay.", "user.fuseoverlayfs.", "user.containers.", "user.rdock.")
 _MAX_NOTES = 5
 _MAX_NAMES = 8
 # Of an image that makes noise on purpose.
@@ -74,8 +75,9 @@ def apply(chunks: Iterable[bytes], root: int, *, strict_end: bool = False, white
         source.close()
         changeset.tree.close()
     return Content(
-        "sha256:" + digest.hexdigest(), changeset.size, changeset.opaque, changeset.foreign, changeset.all_notes()
-    )
+        "sha256:" + digest.hexdigest(), changeset.size, changeset.opaque, changeset.foreign, changeset.all_notes(),
+        changeset.owners,
+    )  # fmt: skip
 
 
 class _Ids:
@@ -109,6 +111,8 @@ class _Changeset:
         self.ids = _Ids()
         self.size = 0
         self.foreign = 0
+        self.owners: dict[int, tuple[int, int]] = {}
+        """By inode number, those that files cannot carry themselves."""
         self.opaque = False
         self._notes: list[str] = []
         self._devices: list[str] = []
@@ -162,10 +166,12 @@ class _Changeset:
             self._directory(entry, parts)
         elif kind == SYMLINK:
             self.tree.make_symlink(parts, entry.link, self._owner(entry), entry.mtime)
+            self._note_owner(entry, parts)
         elif kind == HARD_LINK:
             self._hard_link(entry, parts)
         elif kind == FIFO:
             self.tree.make_fifo(parts, entry.mode, self._owner(entry), entry.mtime)
+            self._note_owner(entry, parts)
         elif kind in (CHARACTER, BLOCK_DEVICE):
             # A container has a /dev of its own, which hides the image's.
             if parts[0] != b"dev" and len(self._devices) < _MAX_NOTED:
@@ -180,6 +186,24 @@ class _Changeset:
             return None
         self.ids.check(entry.uid, entry.gid)
         return entry.uid, entry.gid
+
+    def _remember(self, entry: Entry, fd: int, *, new: bool) -> None:
+        """Whom an open file or directory belongs to, where it cannot be given to them."""
+        owner = (entry.uid, entry.gid)
+        if self.owners:
+            # What was removed may have had the same number.
+            self.owners.pop(os.fstat(fd).st_ino, None)
+        if (not new or owner != remembered.ROOT) and not remembered.attach(fd, owner):
+            self.owners[os.fstat(fd).st_ino] = owner
+
+    def _note_owner(self, entry: Entry, parts: list[bytes]) -> None:
+        """The same for what has no attributes."""
+        owner = (entry.uid, entry.gid)
+        if self.ids.single and (self.owners or owner != remembered.ROOT):
+            inode = os.stat(parts[-1], dir_fd=self.tree.parent(parts), follow_symlinks=False).st_ino
+            self.owners.pop(inode, None)
+            if owner != remembered.ROOT:
+                self.owners[inode] = owner
 
     # -- objects -----------------------------------------------------------------------------------
 
@@ -196,6 +220,8 @@ class _Changeset:
                 self._write(fd, reader.data())
             self.size += entry.real_size
             self._note_failed(entry, self.tree.finish_file(fd, entry.mode, owner, entry.mtime, allowed_xattrs(entry)))
+            if self.ids.single:
+                self._remember(entry, fd, new=True)
         finally:
             os.close(fd)
 
@@ -218,6 +244,12 @@ class _Changeset:
             # Removed and made anew in one layer: what the layers below have in it is gone.
             xattrs = {**xattrs, **_OPAQUE_XATTRS}
         self._note_failed(entry, self.tree.set_directory(parts, entry.mode, owner, entry.mtime, xattrs))
+        if self.ids.single and (self.owners or entry.uid or entry.gid or not new):
+            fd = self.tree.open_directory(parts)
+            try:
+                self._remember(entry, fd, new=new)
+            finally:
+                os.close(fd)
 
     def _hard_link(self, entry: Entry, parts: list[bytes]) -> None:
         target = components(entry.link)

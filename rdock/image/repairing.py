@@ -20,7 +20,7 @@ from rdock.image import blobs, catalog, checking, images, layer
 from rdock.image.images import Image
 from rdock.launch import debug
 from rdock.state import record
-from rdock.storage import layers, staging
+from rdock.storage import layers, remembered, staging
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -213,6 +213,8 @@ def _changed(part: _Part) -> list[str]:
                 fresh = os.open("diff", _DIRECTORY, dir_fd=staged.entry.fd)
                 try:
                     _compare(stored, fresh, "", found, 0)
+                    if _owners(layers.directory(part.chain)) != _owners(staged.entry.path):
+                        found.append(f"({remembered.INDEX})")
                 finally:
                     os.close(fresh)
             finally:
@@ -262,6 +264,15 @@ def _compare(stored: int, fresh: int, below: str, found: list[str], depth: int) 
                     os.close(twin)
             finally:
                 os.close(inner)
+
+
+def _owners(place: str) -> bytes:
+    """What is remembered beside a layer of the owners in it."""
+    try:
+        with open(os.path.join(place, remembered.INDEX), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b""
 
 
 def _facts(name: str, found: os.stat_result) -> tuple[int, ...]:

@@ -126,4 +126,7 @@ def warn_of_notes(chain: str, warn: Say) -> None:
     for note in found.notes:
         warn(note)
     if found.foreign:
-        warn(f"{found.foreign} files belong to other users in the image; with one id only all of them are yours")
+        warn(
+            f"{found.foreign} files belong to other users in the image; with one id only all of them are yours,"
+            " and commit and export remember the others"
+        )

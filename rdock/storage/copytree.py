@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _FICLONE = 0x40049409
 OPAQUE = ("user.overlay.opaque", "user.fuseoverlayfs.opaque", "trusted.overlay.opaque")
+OWNER = "user.rdock.owner"
+"""The attribute by which rdock remembers an owner; see remembered.py."""
 _PRIVATE = ("user.overlay.", "user.fuseoverlayfs.", "trusted.")
 
 
@@ -69,6 +71,7 @@ class _Merge:
             else:
                 remove_tree(there, name)
                 self._entry(here, there, name, found)
+        _remove_attributes(here, there)
         self._copy_metadata(here, there, os.fstat(here))
 
     def _directory(self, here: int, there: int, name: str, found: os.stat_result) -> None:
@@ -129,9 +132,7 @@ class _Merge:
     def _copy_metadata(self, source: int, target: int, found: os.stat_result) -> None:
         os.fchown(target, *self._owner(found))
         os.fchmod(target, stat.S_IMODE(found.st_mode))
-        for name in os.listxattr(source):
-            if not name.startswith(_PRIVATE) and name.startswith(("user.", "security.capability")):
-                os.setxattr(target, name, os.getxattr(source, name))
+        copy_attributes(source, target)
         os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
     def _owner(self, found: os.stat_result) -> tuple[int, int]:
@@ -186,3 +187,34 @@ def _copy_range(source: int, target: int, start: int, end: int) -> bool:
             return False
         start += copied
     return True
+
+
+def _remove_attributes(source: int, target: int) -> None:
+    """Take those away that a directory has from the layers below: the topmost one that has it tells them all."""
+    ours = _names_of_attributes(target)
+    if ours:
+        kept = _names_of_attributes(source)
+        for name in ours:
+            if name not in kept and name.startswith(("user.", "security.capability")):
+                os.removexattr(target, name)
+
+
+def _names_of_attributes(file: int | str) -> list[str]:
+    try:
+        return os.listxattr(file)
+    except OSError as e:
+        if e.errno != errno.EOPNOTSUPP:
+            raise
+        return []
+
+
+def copy_attributes(source: int | str, target: int | str) -> None:
+    """Give a file or directory those attributes of another that belong to what is in the root."""
+    for name in _names_of_attributes(source):
+        if not name.startswith(_PRIVATE) and name.startswith(("user.", "security.capability")):
+            try:
+                os.setxattr(target, name, os.getxattr(source, name))
+            except OSError as e:
+                # What a tmpfs older than Linux 6.6 cannot remember it forgets.
+                if name != OWNER or e.errno != errno.EOPNOTSUPP:
+                    raise

@@ -41,7 +41,7 @@ class Change(Value):
     fd: int = -1
     """The directory in which it lies; of what is a directory itself, none."""
     xattrs: dict[str, bytes] = {}
-    """Of a directory."""
+    """Of a directory, with the remembered owner."""
 
     @property
     def path(self) -> bytes:
@@ -206,7 +206,7 @@ def _have_same_content(fd: int, base: int, name: bytes) -> bool:
     try:
         theirs = open_file(base, name)
         try:
-            if kept_xattrs(ours) != kept_xattrs(theirs):
+            if kept_xattrs(ours, owner=True) != kept_xattrs(theirs, owner=True):
                 return False
             place = 0
             while (place := min(_next_data(ours, place), _next_data(theirs, place))) < _NO_DATA:

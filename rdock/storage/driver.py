@@ -164,6 +164,7 @@ def _look_like(path: str, layer: str) -> None:
     found = os.stat(layer)
     os.chown(path, found.st_uid, found.st_gid)
     os.chmod(path, found.st_mode & 0o7777)
+    copytree.copy_attributes(layer, path)
 
 
 # -- choice --------------------------------------------------------------------------------------

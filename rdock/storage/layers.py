@@ -1,8 +1,9 @@
 """The store of unpacked layers: each is unpacked once and never changed, shared by all that stand on it.
 
 `layers/<ChainID>/diff` is what the layer adds, with removed names marked as overlayfs does, and
-`layer.json` beside it says what it is. A layer is made in staging and appears by one rename. How a
-layer is unpacked is not known here: whoever asks for one brings a function that fills a directory.
+`layer.json` beside it says what it is; in one-id mode `owners` says whom files belong to. A layer is
+made in staging and appears by one rename. How a layer is unpacked is not known here: whoever asks for
+one brings a function that fills a directory.
 
 Two things can make a layer unfit although it is there. Files carry the owners of the id map they were
 unpacked under, so each map has layers of its own. And layers are not forced to disk: if the machine
@@ -27,7 +28,7 @@ from rdock.values import Value
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import TypeAlias
 
 # The kernel writes dirty pages back after 30 seconds (vm.dirty_expire_centisecs), so that by then
@@ -44,8 +45,10 @@ class Content(Value):
     opaque: bool = False
     """Hides all layers below."""
     foreign: int = 0
-    """Files whose owner could not be kept, in one-id mode."""
+    """Files whose owner is only remembered, in one-id mode."""
     notes: tuple[str, ...] = ()
+    owners: Mapping[int, tuple[int, int]] = {}
+    """By inode number, those that files cannot carry themselves; see remembered.py."""
 
 
 class Layer(Value):
@@ -128,6 +131,11 @@ def directory(chain: str) -> str:
     return paths.layer(chain) + ("-single" if _ids() == "single" else "")
 
 
+def remember_owners() -> bool:
+    """Whether layers only remember whom their files belong to, since this process has one id."""
+    return _ids() == "single"
+
+
 # -- making ----------------------------------------------------------------------------------------
 
 
@@ -151,9 +159,20 @@ def stage(fill: Fill) -> Iterator[Staged]:
             # The caller's umask must not show.
             os.fchmod(fd, 0o755)
             content = fill(fd)
+            if content.owners:
+                _write_owners(entry, fd, content)
         finally:
             os.close(fd)
         yield Staged(entry, content)
+
+
+def _write_owners(entry: staging.Entry, fd: int, content: Content) -> None:
+    from rdock.storage import remembered  # where there are ids enough nobody needs it
+
+    try:
+        remembered.write(entry.fd, fd, content.owners)
+    except OSError as e:
+        raise SystemFailure(f"cannot write to {entry.path}: {reason(e)}") from e
 
 
 def adopt(staged: Staged, chain: str, parent: str) -> None:

@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from rdock.storage.copytree import OPAQUE
+from rdock.storage.copytree import OPAQUE, OWNER
 from rdock.values import Value
 
 TYPE_CHECKING = False
@@ -28,7 +28,7 @@ _MAX_LINKS = 40
 MARK = b".wh."
 _OPAQUE_MARK = b".wh..wh..opq"
 # Attributes by which overlayfs, fuse-overlayfs and containers/storage steer themselves.
-_RESERVED = ("user.overlay.", "user.fuseoverlayfs.", "user.containers.")
+_RESERVED = ("user.overlay.", "user.fuseoverlayfs.", "user.containers.", "user.rdock.")
 
 
 class Found(Value):
@@ -74,7 +74,8 @@ class Directory:
         )
 
     def xattrs(self) -> dict[str, bytes]:
-        return kept_xattrs(next(iter(self.parts.values())))
+        """Those that belong to the container, and the remembered owner."""
+        return kept_xattrs(next(iter(self.parts.values())), owner=True)
 
     def entries(self) -> dict[bytes, Found]:
         """All that is in it, in no order."""
@@ -230,11 +231,15 @@ def with_owner(found: os.stat_result, uid: int, gid: int) -> os.stat_result:
     return os.stat_result(fields, {name: getattr(found, name) for name in names})
 
 
-def kept_xattrs(fd: int) -> dict[str, bytes]:
-    """The extended attributes of a directory or regular file that belong to the container, sorted by name."""
+def kept_xattrs(fd: int, *, owner: bool = False) -> dict[str, bytes]:
+    """The extended attributes of a directory or regular file that belong to the container, sorted by name.
+
+    With `owner` also that by which rdock remembers the owner, which is no attribute for anybody else.
+    """
     found = {}
     for name in sorted(_names_of_xattrs(fd)):
-        if name == "security.capability" or (name.startswith("user.") and not name.startswith(_RESERVED)):
+        is_kept = name == "security.capability" or (name.startswith("user.") and not name.startswith(_RESERVED))
+        if is_kept or (owner and name == OWNER):
             try:
                 found[name] = os.getxattr(_path(fd), name)
             except OSError as e:

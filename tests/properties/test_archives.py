@@ -21,12 +21,15 @@ from hypothesis import strategies as st
 from rdock.errors import DataLoss, InvalidParameter, SystemFailure
 from rdock.image import layer, packing
 from rdock.image.tar import Entry, Reader, Stream
+from rdock.linux.mount import mount
 from rdock.linux.tree import remove_path
+from rdock.storage import remembered
 from rdock.storage.copytree import merge
 from rdock.storage.differences import compare
 from rdock.storage.union import Union
+from tests.namespace import with_one_id
 from tests.payload import tars
-from tests.properties.trees import Format, Tree, by_tarfile, expected, on_disk, trees
+from tests.properties.trees import Format, Node, Tree, by_tarfile, expected, on_disk, trees
 
 InNamespace = Callable[..., Any]
 
@@ -295,3 +298,113 @@ def test_the_surroundings_would_tell(in_namespace: InNamespace, tmp_path: Path) 
 
     assert in_namespace(check)
     shutil.rmtree(tmp_path / "target")
+
+
+# -- one id ----------------------------------------------------------------------------------------
+
+
+def test_with_one_id_owners_are_remembered(tmp_path: Path) -> None:
+    """What is imported and exported, or copied for a container and exported, tells of the same owners as before."""
+
+    @given(trees(), trees(), FORMATS)
+    @FEWER
+    def check(tree: Tree, more: Tree, form: Format) -> None:
+        with directory(tmp_path) as place:
+            below, above = (_layer(by_tarfile(one, form), place / name) for one, name in ((tree, "0"), (more, "1")))
+            wanted = {path: (node["kind"], node["owner"]) for path, node in expected(tree).items()}
+            assert _owners([below], [below]) == wanted
+            (place / "copy").mkdir()
+            merge([str(above), str(below)], str(place / "copy"), share=False)
+            (place / "upper").mkdir()
+            stacked = _owners([above, below], [above, below])
+            assert _owners([place / "copy"], [above, below]) == stacked
+            assert _owners([place / "upper", above, below], [above, below]) == stacked
+            assert (
+                stacked.items()
+                >= {path: (node["kind"], node["owner"]) for path, node in expected(more).items()}.items()
+            )
+
+    with_one_id(check)
+
+
+def test_with_one_id_the_last_of_a_name_counts(tmp_path: Path) -> None:
+    """What is replaced in a layer leaves nothing behind, though its number may be given to the next."""
+
+    def check() -> None:
+        data = tars.directory(b"again", uid=5, gid=5) + tars.directory(b"again")
+        for uid in (5, 0):
+            owner = {"uid": uid, "gid": uid}
+            data += tars.directory(b"dir", **owner) + tars.file(b"dir/file", b"x", **owner)
+            for number in range(50):
+                data += tars.header(b"dir/%d" % number, b"2", link=b"x", **owner)
+            data += tars.header(b"dir/fifo", b"6", **owner)
+        data += tars.header(b"dir/last", b"2", link=b"x", uid=7, gid=8) + tars.end()
+        below = _layer(data, tmp_path / "0")
+        theirs = {name: owner for name, (_, owner) in _owners([below], [below]).items() if owner != (0, 0)}
+        assert theirs == {b"dir/last": (7, 8)}
+        assert (tmp_path / "0" / "owners").read_bytes() == b"/dir\x007:8 last\0"
+
+    with_one_id(check)
+
+
+def test_with_one_id_on_a_file_system_without_attributes(tmp_path: Path) -> None:
+    """All owners are told beside the layer; a file that a container has changed keeps its own."""
+
+    def check() -> None:
+        # Of those that anybody can mount it is the only one, but says that it has no room.
+        mount("ramfs", str(tmp_path), "ramfs")
+        setattr(layer, "check_space", lambda *_: None)  # noqa: B010 - in this child only
+        node: Node = {"mode": 0o644, "time": 1, "owner": (33, 34), "kind": "file", "content": b"x"}
+        link: Node = {"time": 1, "owner": (5, 6), "kind": "symlink", "target": b"file"}
+        tree: Tree = {
+            b"dir": {"kind": "directory", "mode": 0o711, "time": 1, "owner": (7, 8)},
+            b"dir/file": node, b"dir/link": link, b"root": {**node, "owner": (0, 0)},
+            b"dir/same": {"kind": "link", "to": b"dir/file"},
+        }  # fmt: skip
+        below = _layer(by_tarfile(tree, tarfile.PAX_FORMAT), tmp_path / "0")
+        wanted = {path: (node["kind"], node["owner"]) for path, node in expected(tree).items()}
+        assert _owners([below], [below]) == wanted
+        (tmp_path / "copy").mkdir()
+        merge([str(below)], str(tmp_path / "copy"), share=False)
+        (tmp_path / "copy" / "dir" / "file").write_text("longer")
+        (tmp_path / "copy" / "dir" / "link").unlink()
+        (tmp_path / "copy" / "dir" / "link").symlink_to("file")
+        assert _owners([tmp_path / "copy"], [below]) == {**wanted, b"dir/link": ("symlink", (0, 0))}
+
+    with_one_id(check)
+
+
+def _layer(data: bytes, place: Path) -> Path:
+    """A layer as the store has it, in a directory with what is told of its owners."""
+    place.mkdir()
+    (place / "diff").mkdir(mode=0o755)
+    fd = os.open(place / "diff", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        content = layer.apply(split(data), fd)
+        with_index = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+        remembered.write(with_index, fd, content.owners)
+        os.close(with_index)
+    finally:
+        os.close(fd)
+    return place / "diff"
+
+
+def _owners(stack: list[Path], image: list[Path]) -> dict[bytes, tuple[str, tuple[int, int]]]:
+    """What an export of a stack tells of its owners, with the image that it is of."""
+    with Union([str(path) for path in stack]) as now, remembered.Owners([str(path) for path in image]) as owners:
+        changes = compare(now, None)
+        data = b"".join(packing.pack(changes, now, is_layer=False, note=lambda _: None, known=owners))
+    kinds = {
+        tarfile.REGTYPE: "file",
+        tarfile.SYMTYPE: "symlink",
+        tarfile.FIFOTYPE: "fifo",
+        tarfile.DIRTYPE: "directory",
+    }
+    found: dict[bytes, tuple[str, tuple[int, int]]] = {}
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        for info in archive:
+            name, owner = os.fsencode(info.name), (info.uid, info.gid)
+            kind = found[os.fsencode(info.linkname)][0] if info.islnk() else kinds[info.type]
+            if name != b".":
+                found[name] = (kind, owner)
+    return found
