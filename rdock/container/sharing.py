@@ -103,6 +103,11 @@ def _donor(kind: str, mode: str) -> Container:
     return donor
 
 
+def network_mark(container: Container) -> str:
+    """A file that is there when another container has been in the network namespace of this run."""
+    return os.path.join(container.bundle, "network.shared")
+
+
 def prepare(container: Container) -> Shared:
     """Open what the container's next run shares. The caller is its monitor, in its own mount namespace.
 
@@ -119,6 +124,9 @@ def prepare(container: Container) -> Shared:
             if not mode.startswith(CONTAINER):
                 continue
             donor = _donor(kind, mode)
+            if kind == "network":
+                # Before it is opened, and so before the donor's end finds out whether it lives on.
+                os.close(os.open(network_mark(donor), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             found = _open(donor, kind)
             if kind not in found:  # it is the host's there as well
                 hosts.append(kind)

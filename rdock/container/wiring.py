@@ -12,7 +12,7 @@ import os
 import time
 
 from rdock import config
-from rdock.container import changing, containers, linking
+from rdock.container import changing, containers, linking, sharing
 from rdock.container.containers import Container
 from rdock.container.linking import Link
 from rdock.container.publishing import Publishing, where_to
@@ -416,9 +416,12 @@ class Wiring:
             self._namespace = -1
 
     def _unplug(self) -> None:
-        """Take the interfaces away before their addresses are another's: another container may share the namespace."""
+        """Take the interfaces away before their addresses are another's, should they not go with the namespace: another
+        container may be in it, or this process holds it open. It costs tens of milliseconds, which others need not pay.
+        """
+        lives_on = self._namespace >= 0 or os.path.exists(sharing.network_mark(self.container))
         try:
-            if self.use is not None and self._is_connected:
+            if self.use is not None and self._is_connected and lives_on:
                 plumbing.leave(self._namespace, self.use.namespace, self.attachments)
         except RdockError as e:
             debug(f"network: {e.message}")
