@@ -276,9 +276,13 @@ def transfer(source: Source, target: Destination, copier: TreeCopy) -> None:
 
 
 def copier_out(place: Place, *, archive: bool, note: Callable[[str], None]) -> TreeCopy:
-    """For copies to the host: they belong to the caller; with `archive` to the ids that they have in the container."""
+    """For copies to the host: they belong to the caller; with `archive` to the ids that they have in the container.
+
+    What was set-user-ID or set-group-ID of somebody in the container never becomes so of the caller's on the host.
+    """
     keep = archive and not _has_one_id()
-    return TreeCopy(owner=_same if keep else _nobody_else, reowns=keep, note=note, hollow=place.kernels)
+    owner, bits = _same if keep else _nobody_else, 0o7777 & ~(stat.S_ISUID | stat.S_ISGID)
+    return TreeCopy(owner=owner, reowns=keep, note=note, hollow=place.kernels, mode_bits=bits)
 
 
 def copier_in(maps: Maps, *, archive: bool, note: Callable[[str], None]) -> TreeCopy:

@@ -40,31 +40,32 @@ def at_rest(container: Container) -> Iterator[list[dict[str, Any]]]:
             if point.type not in ("bind", "volume") or point.options.get("Overlay"):
                 continue
             try:
-                source = _source_at_rest(point, stack)
+                source, writable = _source_at_rest(point, stack)
             except (OSError, RdockError):
                 continue  # made when the container is started, or missed then
             options = ["bind" if point.options.get("NonRecursive") else "rbind", "rprivate"]
-            options += [] if point.rw else ["ro"]
+            options += [] if point.rw and writable else ["ro"]
             found.append(
                 {"destination": point.destination, "type": "bind", "source": source, "options": options}
             )  # fmt: skip
         yield sorted(found, key=lambda entry: str(entry["destination"]).count("/"))
 
 
-def _source_at_rest(point: MountPoint, stack: ExitStack) -> str:
+def _source_at_rest(point: MountPoint, stack: ExitStack) -> tuple[str, bool]:
+    """What is mounted, and whether its own options let it be written to."""
     if point.type == "bind":
-        return point.source
+        return point.source, True
     options = volumes.lookup(point.name).options
-    source = local_options.source(point.name, options)[0]
+    source, writable = local_options.source(point.name, options)
     if local_options.is_shared(options):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
     if not point.options.get("Subpath"):
-        return source
+        return source, writable
     above = os.open(source, O_PATH | os.O_DIRECTORY)
     stack.callback(os.close, above)
     below = open_in_root(above, point.options["Subpath"], O_PATH, 0, RESOLVE_NO_SYMLINKS)
     stack.callback(os.close, below)
-    return m.through(below)
+    return m.through(below), writable
 
 
 def _entry(point: MountPoint, sources: Mapping[str, str], devpts: Sequence[str]) -> dict[str, Any]:

@@ -120,12 +120,10 @@ class Preparation:
             copies=first and (not options or local_options.is_tmpfs(options)),
             mounted=source if options else "",
         )
-        if not writable:
-            self.sources[point.destination] = self._bound(source, read_only=True)
-        elif point.options.get("Subpath"):
-            self.sources[point.destination] = self._below(source, point)
+        if point.options.get("Subpath"):
+            self.sources[point.destination] = self._below(source, point, read_only=not writable)
         else:
-            self.sources[point.destination] = source
+            self.sources[point.destination] = source if writable else self._bound(source, read_only=True)
         if point.options.get("Chown"):
             self._chown(source)
         volumes.note(
@@ -156,7 +154,7 @@ class Preparation:
             if place >= 0:
                 os.close(place)
 
-    def _below(self, source: str, point: MountPoint) -> str:
+    def _below(self, source: str, point: MountPoint, *, read_only: bool = False) -> str:
         """A part of a volume or an image: bound while it is held open, so that it stays what it was found to be."""
         subpath = point.options["Subpath"]
         above = os.open(source, O_PATH | os.O_DIRECTORY)
@@ -168,7 +166,7 @@ class Preparation:
                     f"failed to mount {point.type} subpath {subpath} of {point.name or point.source}: {reason(e)}"
                 ) from e
             try:
-                return self._bound(m.through(found), read_only=False)
+                return self._bound(m.through(found), read_only=read_only)
             finally:
                 os.close(found)
         finally:

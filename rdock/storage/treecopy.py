@@ -65,6 +65,7 @@ class TreeCopy:
     `owner` says whom a copy shall belong to, None: to who makes it; with `reowns` also directories that are there
     already. `hollow` are directories that are made without
     what is in them. `note` is told what is left out. With `privileges` file capabilities are copied too.
+    `mode_bits` are those of a mode that anything but a directory may keep.
     """
 
     def __init__(
@@ -75,8 +76,9 @@ class TreeCopy:
         note: Callable[[str], None],
         hollow: Collection[Inode] = (),
         privileges: bool = False,
+        mode_bits: int = 0o7777,
     ) -> None:
-        self.owner, self.reowns, self.note = owner, reowns, note
+        self.owner, self.reowns, self.note, self.mode_bits = owner, reowns, note, mode_bits
         self.hollow, self.privileges = frozenset(hollow), privileges
         self.size = 0
         """Bytes of content so far."""
@@ -213,7 +215,7 @@ class TreeCopy:
         owner = self.owner(found) if is_owned else None
         if owner is not None:
             os.fchown(fd, *owner)
-        os.fchmod(fd, stat.S_IMODE(found.st_mode))
+        os.fchmod(fd, self._mode(found))
         if _has_xattrs(source):
             for key, value in kept_xattrs(source).items():
                 if key == "security.capability" and not self.privileges:
@@ -225,6 +227,10 @@ class TreeCopy:
                         raise
                     self.note(f"cannot set attribute {key} of {path}")
         os.utime(fd, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    def _mode(self, found: os.stat_result) -> int:
+        mode = stat.S_IMODE(found.st_mode)
+        return mode if stat.S_ISDIR(found.st_mode) else mode & self.mode_bits
 
     # -- what is not a directory -------------------------------------------------------------------
 
@@ -293,7 +299,7 @@ class TreeCopy:
             if is_link:
                 os.utime(name, ns=(found.st_atime_ns, found.st_mtime_ns), dir_fd=there, follow_symlinks=False)
             else:
-                os.chmod(f"/proc/self/fd/{handle}", stat.S_IMODE(found.st_mode))
+                os.chmod(f"/proc/self/fd/{handle}", self._mode(found))
                 os.utime(f"/proc/self/fd/{handle}", ns=(found.st_atime_ns, found.st_mtime_ns))
         finally:
             os.close(handle)

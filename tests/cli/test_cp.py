@@ -285,6 +285,17 @@ def test_owners(rdock: Rdock, tmp_path: Path) -> None:
     rdock.ok("unshare", "rm", "-r", str(tmp_path / "kept"))
 
 
+def test_nothing_becomes_set_user_id_of_the_caller(rdock: Rdock, tmp_path: Path) -> None:
+    """Neither with `-a`; a directory keeps its bits, which give nobody any rights."""
+    box(rdock)
+    rdock.ok("exec", "box", "sh", "-c", "mkdir /d; echo x >/d/f; mkfifo /d/p; chmod 6755 /d/f /d/p; chmod 2755 /d")
+    for name, options in (("plain", ()), ("kept", ("-a",))):
+        rdock.ok("cp", *options, "box:/d", str(tmp_path / name))
+        rdock.ok("cp", *options, "box:/d/f", str(tmp_path / f"{name}-file"))
+        found = [tmp_path / name / "f", tmp_path / name / "p", tmp_path / f"{name}-file", tmp_path / name]
+        assert [stat.S_IMODE(path.stat().st_mode) for path in found] == [0o755, 0o755, 0o755, 0o2755]
+
+
 def test_one_id(own_rdock: Rdock, tmp_path: Path) -> None:
     own_rdock.options += ["--id-mode", "single"]
     source = make_tree(tmp_path / "source")

@@ -325,6 +325,23 @@ def test_a_bind_volume(rdock: Rdock, tmp_path: Path) -> None:
     assert sorted(os.listdir(folder)) == ["file", "new"], "the folder is not the volume's"
 
 
+def test_a_part_of_a_read_only_bind_volume(rdock: Rdock, tmp_path: Path) -> None:
+    """The container sees that part alone, and writes neither there nor, at rest, by `cp`."""
+    (tmp_path / "folder" / "part").mkdir(parents=True)
+    (tmp_path / "folder" / "secret").touch()
+    (tmp_path / "folder" / "part" / "shown").touch()
+    rdock.ok("volume", "create", "-o", "type=none", "-o", "o=bind,ro", "-o", f"device={tmp_path}/folder", "ro")
+    part = ("--mount", "src=ro,dst=/x,volume-subpath=part")
+    assert inside(rdock, "ls /x; touch /x/new 2>/dev/null || echo closed", *part) == "shown\nclosed"
+    (tmp_path / "new").touch()
+    for name, how in (("whole", ("-v", "ro:/x")), ("part", part)):
+        rdock.ok("create", "--name", name, "--network", "none", *how, STARTER, "true")
+        result = rdock("cp", str(tmp_path / "new"), f"{name}:/x")
+        assert (result.code, result.err) == (1, "rdock: mounted volume is marked read-only\n"), str(result)
+    assert sorted(os.listdir(tmp_path / "folder")) == ["part", "secret"]
+    assert os.listdir(tmp_path / "folder" / "part") == ["shown"]
+
+
 def test_an_overlay_volume(rdock: Rdock, tmp_path: Path) -> None:
     for name in ("lower", "upper", "work"):
         (tmp_path / name).mkdir()
