@@ -13,7 +13,7 @@ import stat
 from rdock.errors import DataLoss, InvalidParameter, NoSuchVolume, SystemFailure, reason
 from rdock.image import layer
 from rdock.image.packing import pack
-from rdock.linux.tree import remove_tree
+from rdock.linux.libc import SYS_renameat2, syscall
 from rdock.storage import layers, remembered, staging
 from rdock.storage.differences import compare
 from rdock.storage.remembered import Owners
@@ -24,6 +24,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+# linux/fs.h
+_RENAME_EXCHANGE = 2
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _PLAIN = (0o755, 0, 0)
 
@@ -110,19 +112,30 @@ def _merge(source: int, target: int) -> None:
             finally:
                 os.close(inner)
             continue
-        if _is_directory(target, name):
-            remove_tree(target, name)
         try:
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            _put(source, target, name)
         except OSError as e:
             if e.errno == errno.EXDEV:
                 raise InvalidParameter(
                     "a volume of another file system can be filled by a container only: rdock run -i … tar -x"
                 ) from e
-            if e.errno not in (errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY):
-                raise
-            remove_tree(target, name)
-            os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
+            raise
+
+
+def _put(source: int, target: int, name: str) -> None:
+    """Move an entry in. What was in its place goes to where it came from in the same step, and is removed there."""
+    here = os.fsencode(name)
+    try:
+        syscall(SYS_renameat2, source, here, target, here, _RENAME_EXCHANGE)
+        return
+    except FileNotFoundError:
+        pass  # nothing is in its place
+    except OSError as e:
+        if e.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        # A file system that cannot exchange.
+        os.rename(name, os.urandom(16).hex(), src_dir_fd=target, dst_dir_fd=source)
+    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
 
 
 def _is_directory(directory: int, name: str) -> bool:

@@ -21,11 +21,11 @@ SYS_open_tree = 428
 SYS_move_mount = 429
 SYS_mount_setattr = 442
 SYS_pidfd_send_signal = 424
-SYS_clone, SYS_seccomp, SYS_pivot_root, SYS_capset, SYS_capget, SYS_keyctl = {
-    "x86_64": (56, 317, 155, 126, 125, 250),
-    "aarch64": (220, 277, 41, 91, 90, 219),
-    "riscv64": (220, 277, 41, 91, 90, 219),
-}.get(os.uname().machine, (220, 277, 41, 91, 90, 219))
+SYS_clone, SYS_seccomp, SYS_pivot_root, SYS_capset, SYS_capget, SYS_keyctl, SYS_renameat2 = {
+    "x86_64": (56, 317, 155, 126, 125, 250, 316),
+    "aarch64": (220, 277, 41, 91, 90, 219, 276),
+    "riscv64": (220, 277, 41, 91, 90, 219, 276),
+}.get(os.uname().machine, (220, 277, 41, 91, 90, 219, 276))
 
 
 def fail(name: str | None = None) -> OSError:

@@ -7,6 +7,8 @@ import os
 import re
 import signal
 import subprocess
+import tarfile
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -400,6 +402,35 @@ def test_import_of_what_is_no_archive(rdock: Rdock, tmp_path: Path) -> None:
     assert inside(rdock, "cat /x/f; ls /x", "-v", "data:/x") == "kept\nf"
     out = tmp_path / "out.tar"
     assert rdock("volume", "export", "-o", str(out), "nosuch").code == 1 and not out.exists()
+
+
+def test_import_loses_nothing_where_it_cannot_be(rdock: Rdock, tmp_path: Path) -> None:
+    """A folder of another file system: nothing is taken away before what replaces it is in."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        assert os.stat(folder).st_dev != os.stat(rdock.home.data).st_dev
+        (Path(folder) / "d").mkdir()
+        (Path(folder) / "d" / "kept").touch()
+        rdock.ok("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={folder}", "far")
+        with tarfile.open(tmp_path / "archive.tar", "w") as archive:
+            archive.addfile(tarfile.TarInfo("d"))
+        refused = rdock("volume", "import", "far", str(tmp_path / "archive.tar"))
+        assert refused.code == 1 and is_clear(refused.err) and "another file system" in refused.err
+        assert os.listdir(f"{folder}/d") == ["kept"]
+        rdock.ok("volume", "rm", "far")
+
+
+def test_import_replaces(rdock: Rdock, tmp_path: Path) -> None:
+    """A file by a directory, a directory by a file, a file by a file; nothing is left of what was there."""
+    rdock.ok("volume", "create", "changed")
+    for first, second in (("a/x b c", "a b/y c"), ("a b/y c", "a/x b c")):
+        for names in (first, second):
+            with tarfile.open(tmp_path / "archive.tar", "w") as archive:
+                for name in names.split():
+                    archive.addfile(tarfile.TarInfo(name))
+            rdock.ok("volume", "import", "changed", str(tmp_path / "archive.tar"))
+            found = inside(rdock, "cd /c; find . -type f | sort", "-v", "changed:/c")
+            assert found.replace("./", "").split() == sorted(names.split())
+    rdock.ok("volume", "rm", "changed")
 
 
 def test_import_writes_nowhere_else(rdock: Rdock, tmp_path: Path) -> None:
