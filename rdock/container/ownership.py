@@ -13,20 +13,20 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 def give(path: str, uid: int, gid: int) -> None:
     """Give a file or directory and all that is below it to a user; links themselves, never what they lead to.
 
-    A tree that has the right owner at its top is not looked through. Raises SystemFailure.
+    What is that user's already is left alone: a change would take set-user-ID bits away. Raises SystemFailure.
     """
     try:
         found = os.stat(path)
-        if (found.st_uid, found.st_gid) == (uid, gid):
-            return
+        differs = (found.st_uid, found.st_gid) != (uid, gid)
         if stat.S_ISDIR(found.st_mode):
             fd = os.open(path, _DIRECTORY & ~os.O_NOFOLLOW)
             try:
                 _below(fd, uid, gid)
-                os.fchown(fd, uid, gid)  # last, since it says that all is done
+                if differs:
+                    os.fchown(fd, uid, gid)
             finally:
                 os.close(fd)
-        else:
+        elif differs:
             os.chown(path, uid, gid)
     except OSError as e:
         where = os.fsdecode(e.filename) if isinstance(e.filename, str | bytes) else path
@@ -45,4 +45,5 @@ def _below(directory: int, uid: int, gid: int) -> None:
                 _below(fd, uid, gid)
             finally:
                 os.close(fd)
-        os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)
+        if (found.st_uid, found.st_gid) != (uid, gid):
+            os.chown(name, uid, gid, dir_fd=directory, follow_symlinks=False)

@@ -39,7 +39,7 @@ def _with_container(bench: Any, measure: Callable[[], tuple[float, float]]) -> t
 
 
 # What was copied before is put aside, not deleted: ext4 makes files more slowly for some seconds after many are gone.
-_ASIDE = "d=$(mktemp -d {}/aside.XXXXXX); mv {}/new $d || true"
+_ASIDE = "d=$(mktemp -d {}/aside.XXXXXX); [ ! -e {}/new ] || mv {}/new $d"
 
 
 def _into(bench: Any, source: Path, *, rounds: int) -> tuple[float, float]:

@@ -192,6 +192,10 @@ def test_chown_to_the_user(rdock: Rdock, tmp_path: Path) -> None:
     )
     assert (tmp_path / "outside").stat().st_uid == os.getuid()
     assert inside(rdock, "stat -c %u /x; touch /x/f", "-u", "12", "-v", "data:/x:U") == "12"
+    # Also where the top is that user's already, and what is below is not.
+    inside(rdock, "mkdir /x/d; touch /x/d/g; chmod 4755 /x/f", "-v", "data:/x")
+    script = "stat -c '%n %u %a' /x /x/d /x/d/g /x/f"
+    assert inside(rdock, script, "-u", "12", "-v", "data:/x:U") == "/x 12 755\n/x/d 12 755\n/x/d/g 12 644\n/x/f 12 4755"
     inside(rdock, "chown -R 0:0 /x", "-v", f"{folder}:/x")
 
 
